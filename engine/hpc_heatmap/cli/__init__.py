@@ -1,0 +1,1 @@
+"""The command ``hpc-heatmap``: the only place that prints."""

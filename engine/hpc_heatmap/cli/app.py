@@ -1,0 +1,264 @@
+"""Commands of ``hpc-heatmap``. Exit code 0: done; 1: some work failed, the rest is safe; 2: the
+request was wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+
+import hpc_heatmap
+from hpc_heatmap.errors import HpcHeatmapError, Interrupted
+from hpc_heatmap.runs.run import Run, open_run, start_run
+from hpc_heatmap.settings import LaunchSettings, RunSettings, settings_error
+
+__all__ = ["app", "main"]
+
+#: Parts of a help page, so that the few options that matter are seen first.
+WHAT, HOW = "What to compute", "Where it runs"
+
+app = App(
+    name="hpc-heatmap",
+    help="Tumour heatmaps of whole-slide images with a patch classifier: exact, resumable, on a "
+    "laptop or a cluster.",
+    version=hpc_heatmap.__version__,
+    result_action="return_value",
+)
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+RunDirectory = Annotated[Path, Parameter(help="Run directory.")]
+Request = Annotated[RunSettings | None, Parameter(name="*", group=WHAT)]
+Launch = Annotated[LaunchSettings | None, Parameter(name="*", group=HOW)]
+Quiet = Annotated[
+    bool, Parameter(name="--quiet", negative="", show_default=False, help="Draw no progress bars.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code."""
+    try:
+        code = app(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+        )
+    except CycloptsError as error:
+        _say_error(f"{_reason(error)} See `hpc-heatmap --help`.")
+        return 2
+    except HpcHeatmapError as error:
+        _say_error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say_error("Stopped. What is complete is kept; `hpc-heatmap resume RUN` goes on.")
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _say_error(sentence: str) -> None:
+    errors.print(f"hpc-heatmap: {sentence}", markup=False)
+
+
+def _reason(error: CycloptsError) -> str:
+    """One sentence; a setting out of its range is named as the option that it is."""
+    if isinstance(error.__cause__, ValidationError):
+        return str(settings_error(error.__cause__))
+    return " ".join(str(error).split())
+
+
+@app.command
+def run(
+    *slides: Annotated[Path, Parameter(help="Slide files, or folders of them.")],
+    model: Annotated[
+        Path, Parameter(help="TorchScript (.pt), torch.export (.pt2) or ONNX (.onnx).")
+    ],
+    out: Annotated[Path, Parameter(help="Run directory: new, empty, or of the same request.")],
+    model_config: Annotated[
+        Path | None,
+        Parameter(help="The model's descriptor (JSON). Default: beside the model."),
+    ] = None,
+    request: Request = None,
+    launch: Launch = None,
+    detach: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=HOW,
+            show_default=False,
+            help="Return at once; the run goes on by itself.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Score slides and stitch their heatmaps: plan, launch, follow until done.
+
+    For each slide the run directory gets heatmap.h5 (scores with a pyramid), overview.png,
+    lesions.csv and lesions.geojson, and grid.png, which shows the cells that were chosen. A run
+    that was stopped, by ctrl-C or by a power cut, goes on with `hpc-heatmap resume RUN`.
+    """
+    with errors.status("Checking slides and model") if not quiet else _Silence():
+        planned = start_run(slides, model, out, settings=request, model_config=model_config)
+    return _go_on(planned, launch, detach=detach, quiet=quiet)
+
+
+class _Silence:
+    """A status line that is not shown."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _go_on(planned: Run, launch: LaunchSettings | None, *, detach: bool, quiet: bool) -> int:
+    """Resume a run, here or detached, and say how it ended."""
+    from hpc_heatmap.cli.progress import follow, print_outcome
+
+    if detach:
+        pid = planned.resume_detached(launch)
+        console.print(
+            f"Process {pid} works on {planned.root}.\n"
+            f"Follow it with: hpc-heatmap status {planned.root} --watch",
+            markup=False,
+        )
+        return 0
+    try:
+        with follow(errors, quiet=quiet) as show:
+            status = planned.resume(launch, on_status=show)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped. What is complete is kept: `hpc-heatmap resume {planned.root}` goes on."
+        ) from None
+    return print_outcome(console, errors, planned, status)
+
+
+@app.command
+def resume(
+    directory: RunDirectory,
+    /,
+    *,
+    launch: Launch = None,
+    detach: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=HOW,
+            show_default=False,
+            help="Return at once; the run goes on by itself.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Do what is missing in a run; nothing that is complete is done twice.
+
+    What has failed before is tried again. Deleting a result and resuming makes it anew.
+    """
+    return _go_on(open_run(directory), launch, detach=detach, quiet=quiet)
+
+
+@app.command
+def status(
+    directory: RunDirectory,
+    /,
+    *,
+    as_json: Annotated[
+        bool,
+        Parameter(name="--json", negative="", show_default=False, help="Print JSON for scripts."),
+    ] = False,
+    watch: Annotated[
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Follow with progress bars until the run stops."
+        ),
+    ] = False,
+) -> int:
+    """Show what is done, running, failed (and why) or missing in a run."""
+    opened = open_run(directory)
+    if as_json:
+        print(json.dumps(opened.status().as_dict(), indent=2))
+        return 0
+    from hpc_heatmap.cli.progress import follow, print_status
+
+    if watch:
+        with follow(errors) as show:
+            while (now := opened.status()).master is not None:
+                show(now)
+                time.sleep(1)
+    print_status(console, opened, opened.status())
+    return 0
+
+
+@app.command
+def cancel(directory: RunDirectory, /) -> int:
+    """Stop the jobs of a run and keep what is done; `resume` goes on."""
+    opened = open_run(directory)
+    opened.cancel()
+    done = opened.status()
+    console.print(
+        f"Cancelled: {done.n_done} of {len(done.slides)} slides are done and kept.\n"
+        f"Go on with: hpc-heatmap resume {opened.root}",
+        markup=False,
+    )
+    return 0
+
+
+@app.command
+def demo(
+    slide: Annotated[
+        Path | None, Parameter(help="Slide to use. Default: a real one, fetched once.")
+    ] = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Run directory.")] = Path("demo-run"),
+    launch: Launch = None,
+    quiet: Quiet = False,
+) -> int:
+    """Show the whole pipeline on a sample slide with a small real classifier, in minutes.
+
+    The slide is CMU-1-Small-Region (CC0, not annotated, skin), or a generated one without
+    network. The classifier was trained on lymph nodes: the heatmap shows the pipeline, not a
+    diagnosis.
+    """
+    from hpc_heatmap.cli.demo import show_demo
+
+    return show_demo(console, errors, slide, out, launch, quiet=quiet)
+
+
+@app.command
+def doctor(
+    directory: Annotated[
+        Path, Parameter(help="Where runs would be kept; its disk and locking are checked.")
+    ] = Path(),
+    /,
+    *,
+    as_json: Annotated[
+        bool,
+        Parameter(name="--json", negative="", show_default=False, help="Print JSON for scripts."),
+    ] = False,
+) -> int:
+    """Tell what this machine can do: versions, cores, memory, disk, file locking, schedulers."""
+    from hpc_heatmap.cli.doctor import examine, print_findings
+
+    findings = examine(directory)
+    if as_json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        print_findings(console, findings)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def script() -> NoReturn:
+    """Entry point of the installed command."""
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What this machine can do, found by trying."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hpc_heatmap.runs.provenance import package_versions
+
+__all__ = ["Finding", "examine", "print_findings"]
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    what
+        What was looked at.
+    found
+        What was found.
+    ok
+        Whether runs can rely on it.
+    """
+
+    what: str
+    found: str
+    ok: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Look at this machine and at the disk of a directory."""
+    import psutil
+
+    from hpc_heatmap.schedulers.local import usable_cores
+
+    memory = psutil.virtual_memory()
+    findings = [
+        Finding("engine", f"hpc-heatmap {_versions('hpc-heatmap', 'napari-hpc-heatmap')}"),
+        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
+        Finding(
+            "packages",
+            ", ".join(f"{n} {v}" for n, v in package_versions().items() if "heatmap" not in n),
+        ),
+        Finding("cores", f"{usable_cores()} usable of {os.cpu_count()}"),
+        Finding(
+            "memory", f"{memory.available / _GIB:.1f} GiB free of {memory.total / _GIB:.1f} GiB"
+        ),
+        _try("OpenSlide", _openslide),
+        _try("models .pt, .pt2", _torch),
+        _try("models .onnx", _onnx),
+        _try(f"disk of {directory}", lambda: _disk(directory)),
+        _try("file locking", lambda: _locking(directory)),
+    ]
+    return [*findings, *_schedulers()]
+
+
+def _versions(*names: str) -> str:
+    from hpc_heatmap import __version__
+
+    installed = [n for n in names if n in package_versions()]
+    return f"{__version__} ({', '.join(installed) or 'not installed: run from its folder'})"
+
+
+def _try(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, look())
+    except Exception as error:
+        return Finding(what, f"{type(error).__name__}: {error}", ok=False)
+
+
+def _openslide() -> str:
+    import openslide
+
+    return f"library {openslide.__library_version__}, openslide-python {openslide.__version__}"
+
+
+def _torch() -> str:
+    import torch
+
+    features = torch.backends.cpu.get_cpu_capability()
+    return f"torch {torch.__version__}, processor features {features}"
+
+
+def _onnx() -> str:
+    import onnxruntime
+
+    return f"ONNX Runtime {onnxruntime.__version__}"
+
+
+def _disk(directory: Path) -> str:
+    existing = directory.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    usage = shutil.disk_usage(existing)
+    with tempfile.NamedTemporaryFile(dir=existing, suffix=".partial"):
+        pass
+    if usage.free < _GIB:
+        raise OSError(f"only {usage.free / _GIB:.2f} GiB are free")
+    return f"{usage.free / _GIB:.0f} GiB free of {usage.total / _GIB:.0f} GiB, can be written"
+
+
+def _locking(directory: Path) -> str:
+    """HDF5 asks for locks by default; the engine itself needs none."""
+    import h5py
+
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        try:
+            with h5py.File(Path(folder) / "locked.h5", "w", locking=True):
+                return "HDF5 files can be locked"
+        except OSError:
+            return "HDF5 files cannot be locked here; the engine does without"
+
+
+def _schedulers() -> list[Finding]:
+    findings = [Finding("local", "submitit, one process a core")]
+    if find_spec("submitit") is None:
+        findings = [Finding("local", "submitit is not installed", ok=False)]
+    for name, command, arguments in (
+        ("Slurm", "sbatch", ["--version"]),
+        ("Grid Engine", "qstat", ["-help"]),
+    ):
+        program = shutil.which(command)
+        if program is None:
+            findings.append(Finding(name, f"no {command} on this machine"))
+            continue
+        answer = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+        lines = (answer.stdout or answer.stderr).strip().splitlines()
+        findings.append(Finding(name, f"{lines[0] if lines else 'no answer'} ({program})"))
+    return findings
+
+
+def print_findings(console: Console, findings: list[Finding]) -> None:
+    """A table that a user can send."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+        table.add_row(mark, finding.what, finding.found)
+    console.print(table)

@@ -1,0 +1,221 @@
+"""Heatmaps, ``heatmap.h5``: scores on the lattice with a pyramid, read lazily.
+
+Each level ``levels/N`` is a chunked, compressed float32 dataset (rows, columns), NaN where there
+is no tissue; level 0 has the scores themselves, each further level the mean of the scored samples
+in 2 x 2 of the one before. The attributes ``origin_px`` (of sample (0, 0)) and ``step_px``, both
+(x, y), place the samples in level-0 pixels, pixel-centre convention.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from hpc_heatmap.formats.hdf5 import COMPRESSED, open_for_reading, open_for_writing
+from hpc_heatmap.geometry import Geometry
+
+__all__ = ["BLOCK", "Heatmap", "write_heatmap"]
+
+KIND = "hpc-heatmap heatmap"
+VERSION = 1
+#: Side of a chunk, samples.
+CHUNK = 256
+#: Side of what is worked on at once, samples.
+BLOCK = 1024
+#: The coarsest level has no side longer than this.
+COARSEST = 256
+
+Scores = npt.NDArray[np.float32]
+
+
+def write_heatmap(
+    path: Path,
+    geometry: Geometry,
+    scores_of_block: Callable[[int, int, int, int], Scores | None],
+    attributes: dict[str, Any],
+) -> None:
+    """Write a heatmap block by block; memory does not depend on its size.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    geometry
+        Lattice of the slide.
+    scores_of_block
+        Gives the scores of rows and columns ``[row, row + n) x [column, column + m)``, called
+        with (row, column, n, m); None where all of them are NaN.
+    attributes
+        More attributes of the file (slide, model, spacing).
+    """
+    with open_for_writing(path, KIND, VERSION) as file:
+        file.attrs.update(attributes)
+        origin = np.array([geometry.x.origin_px, geometry.y.origin_px])
+        step = np.array([geometry.x.step_px, geometry.y.step_px])
+        file.attrs["origin_px"], file.attrs["step_px"] = origin, step
+        file.attrs["stride_px"] = geometry.stride_px
+        level = _create_level(file, 0, geometry.shape, origin, step)
+        filled = _fill(level, scores_of_block)
+        number = 0
+        while max(level.shape) > COARSEST:
+            number += 1
+            origin, step = origin + step / 2, step * 2
+            finer, shape = level, tuple(-(-n // 2) for n in level.shape)
+            level = _create_level(file, number, shape, origin, step)
+            filled = _fill(level, _Halving(finer, filled))
+        file.attrs["n_levels"] = number + 1
+
+
+def _create_level(
+    file: h5py.File,
+    number: int,
+    shape: tuple[int, ...],
+    origin: npt.NDArray[np.float64],
+    step: npt.NDArray[np.float64],
+) -> h5py.Dataset:
+    level = file.create_dataset(
+        f"levels/{number}",
+        shape,
+        np.float32,
+        chunks=tuple(min(CHUNK, n) for n in shape),
+        fillvalue=np.nan,
+        **COMPRESSED,
+    )
+    level.attrs["origin_px"], level.attrs["step_px"] = origin, step
+    return level
+
+
+def _fill(
+    level: h5py.Dataset, scores_of_block: Callable[[int, int, int, int], Scores | None]
+) -> set[tuple[int, int]]:
+    """Write a level; gives the blocks that have scores."""
+    filled = set()
+    for row in range(0, level.shape[0], BLOCK):
+        for column in range(0, level.shape[1], BLOCK):
+            n, m = min(BLOCK, level.shape[0] - row), min(BLOCK, level.shape[1] - column)
+            block = scores_of_block(row, column, n, m)
+            if block is None:
+                continue
+            filled.add((row // BLOCK, column // BLOCK))
+            # Chunks without a score are left out of the file; they read as NaN.
+            for top in range(0, n, CHUNK):
+                for left in range(0, m, CHUNK):
+                    chunk = block[top : top + CHUNK, left : left + CHUNK]
+                    if not np.isnan(chunk).all():
+                        y, x = row + top, column + left
+                        level[y : y + chunk.shape[0], x : x + chunk.shape[1]] = chunk
+    return filled
+
+
+class _Halving:
+    """Blocks of a coarser level from the finer one."""
+
+    def __init__(self, finer: h5py.Dataset, filled: set[tuple[int, int]]) -> None:
+        self._finer = finer
+        self._filled = filled
+
+    def __call__(self, row: int, column: int, n: int, m: int) -> Scores | None:
+        top, left = 2 * row // BLOCK, 2 * column // BLOCK
+        if not any((top + i, left + j) in self._filled for i in (0, 1) for j in (0, 1)):
+            return None
+        return halve(self._finer[2 * row : 2 * (row + n), 2 * column : 2 * (column + m)])
+
+
+def halve(scores: Scores) -> Scores:
+    """Mean of the scored samples in 2 x 2; NaN where none is."""
+    rows, columns = scores.shape
+    padded = np.full((rows + rows % 2, columns + columns % 2), np.nan, np.float32)
+    padded[:rows, :columns] = scores
+    quads = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2)
+    scored = ~np.isnan(quads)
+    count = scored.sum(axis=(1, 3))
+    total = np.where(scored, quads, 0).sum(axis=(1, 3), dtype=np.float64)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean.astype(np.float32)
+
+
+class Heatmap:
+    """The scores of a slide on its lattice, read lazily. Close it, or use it in a `with` block.
+
+    Parameters
+    ----------
+    path
+        ``heatmap.h5`` of a run.
+
+    Raises
+    ------
+    FormatError
+        The file is missing or damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._context = open_for_reading(self.path, KIND, VERSION)
+        self._file = self._context.__enter__()
+        attributes = self._file.attrs
+        self.slide_path = str(attributes.get("slide_path", ""))
+        self.origin_px: tuple[float, float] = tuple(map(float, attributes["origin_px"]))  # type: ignore[assignment]
+        self.step_px: tuple[float, float] = tuple(map(float, attributes["step_px"]))  # type: ignore[assignment]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """All attributes of the file: slide, spacing, stride, model."""
+        return dict(self._file.attrs)
+
+    @cached_property
+    def levels(self) -> list[Any]:
+        """The pyramid as dask arrays, finest first."""
+        import dask.array as da
+
+        datasets = [self.dataset(level) for level in range(self.n_levels)]
+        return [da.from_array(d, chunks=d.chunks, name=False) for d in datasets]
+
+    @property
+    def scores(self) -> Any:
+        """The finest level as a dask array, float32 (rows, columns), NaN off tissue."""
+        return self.levels[0]
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels of the pyramid."""
+        return int(self._file.attrs["n_levels"])
+
+    def dataset(self, level: int = 0) -> h5py.Dataset:
+        """A level as the HDF5 dataset itself."""
+        return self._file[f"levels/{level}"]
+
+    def placement_px(self, level: int = 0) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Origin and step of a level, (x, y) each, level-0 pixels."""
+        attributes = self.dataset(level).attrs
+        origin, step = attributes["origin_px"], attributes["step_px"]
+        return (float(origin[0]), float(origin[1])), (float(step[0]), float(step[1]))
+
+    def at(self, x_px: float, y_px: float) -> float:
+        """Score nearest to a level-0 position; NaN off tissue and outside of the slide."""
+        column = round((x_px - self.origin_px[0]) / self.step_px[0])
+        row = round((y_px - self.origin_px[1]) / self.step_px[1])
+        rows, columns = self.dataset().shape
+        if not (0 <= row < rows and 0 <= column < columns):
+            return float("nan")
+        return float(self.dataset()[row, column])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._context.__exit__(None, None, None)
+
+    def __enter__(self) -> Heatmap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        rows, columns = self.dataset().shape
+        return f"Heatmap({str(self.path)!r}, {rows} x {columns}, step {self.step_px} px)"

@@ -1,0 +1,143 @@
+"""Every path of a run directory. Nothing else in the package joins a run's path.
+
+The layout is described in docs/run-directory.md, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["FORMAT_VERSION", "RunPaths", "SlidePaths"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SlidePaths:
+    """Files of one slide of a run."""
+
+    root: Path
+
+    @property
+    def lookup(self) -> Path:
+        """Cells of the tissue bounding box, with their tissue flags and groups."""
+        return self.root / "lookup.h5"
+
+    @property
+    def grid_picture(self) -> Path:
+        """Thumbnail with the grid drawn on it."""
+        return self.root / "grid.png"
+
+    @property
+    def groups(self) -> Path:
+        """Pixels of all groups."""
+        return self.root / "groups.h5"
+
+    @property
+    def summary(self) -> Path:
+        """Numbers of groups, patches and windows; exists once grouping is complete."""
+        return self.root / "summary.json"
+
+    @property
+    def scores(self) -> Path:
+        """Folder of score files."""
+        return self.root / "scores"
+
+    def group_scores(self, group: int) -> Path:
+        """Scores of one group."""
+        return self.scores / f"{group:06d}.h5"
+
+    @property
+    def heatmap(self) -> Path:
+        """The stitched heatmap with its pyramid."""
+        return self.root / "heatmap.h5"
+
+    @property
+    def heatmap_draft(self) -> Path:
+        """The heatmap while lesions and pictures are made from it."""
+        return self.root / "heatmap.draft.h5"
+
+    @property
+    def overview(self) -> Path:
+        """Heatmap in colour over the thumbnail."""
+        return self.root / "overview.png"
+
+    @property
+    def lesions_csv(self) -> Path:
+        """Lesions as a table."""
+        return self.root / "lesions.csv"
+
+    @property
+    def lesions_geojson(self) -> Path:
+        """Lesions as outlines."""
+        return self.root / "lesions.geojson"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Files of a run."""
+
+    root: Path
+
+    @property
+    def run_file(self) -> Path:
+        """The request: slides, model, settings, provenance. It exists from the plan on."""
+        return self.root / "run.json"
+
+    @property
+    def model_folder(self) -> Path:
+        """The model's own copy and its descriptor."""
+        return self.root / "model"
+
+    @property
+    def descriptor(self) -> Path:
+        """The model's descriptor."""
+        return self.model_folder / "descriptor.json"
+
+    @property
+    def lookup_csv(self) -> Path:
+        """Slides with their first and last group."""
+        return self.root / "lookup.csv"
+
+    def slide(self, slide_id: str) -> SlidePaths:
+        """Files of one slide."""
+        return SlidePaths(self.root / "slides" / slide_id)
+
+    @property
+    def tasks(self) -> Path:
+        """Folder of task records."""
+        return self.root / "tasks"
+
+    def task(self, name: str) -> Path:
+        """What one task did."""
+        return self.tasks / f"{name}.json"
+
+    @property
+    def failures(self) -> Path:
+        """Folder of failures; empty where all is well."""
+        return self.root / "failures"
+
+    def failure(self, name: str) -> Path:
+        """Why one piece of work failed."""
+        return self.failures / f"{name}.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of submitted jobs: pickles, so its owner's alone."""
+        return self.root / "jobs"
+
+    @property
+    def master(self) -> Path:
+        """Who works on the run now."""
+        return self.root / "master.json"
+
+    @property
+    def master_log(self) -> Path:
+        """What a detached master printed."""
+        return self.root / "master.log"
+
+    @property
+    def cancelled(self) -> Path:
+        """Exists while the run is cancelled."""
+        return self.root / "cancelled"

@@ -1,0 +1,197 @@
+"""Classifiers: windows of pixels in, lesion probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hpc_heatmap.errors import ModelOutputError
+from hpc_heatmap.model.descriptor import Descriptor
+
+__all__ = ["Classifier", "FunctionClassifier", "Network", "NetworkClassifier"]
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+class Network(Protocol):
+    """What a model file is turned into."""
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Logits (n, outputs) or (n,) of a normalised batch (n, 3, height, width)."""
+
+
+class Classifier(Protocol):
+    """The seam between scoring and models.
+
+    `prepare` is called once a patch; `scores` with windows cut from what it gave, as views.
+    """
+
+    @property
+    def window_px(self) -> int:
+        """Side of a window, read pixels."""
+
+    @property
+    def requested_spacing_um(self) -> float | None:
+        """Micrometres per read pixel; None reads slides at level 0."""
+
+    def prepare(self, patch: Pixels) -> npt.NDArray[Any]:
+        """Work that is done once a patch; gives an array whose windows can be cut out."""
+
+    def cut(self, prepared: npt.NDArray[Any], top: int, left: int) -> npt.NDArray[Any]:
+        """The window at a position of a prepared patch: a view."""
+
+    def scores(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
+        """Lesion probabilities (n,) of windows that `cut` gave.
+
+        Raises
+        ------
+        ModelOutputError
+            The model gave NaN or the wrong shape.
+        """
+
+
+class NetworkClassifier:
+    """A network with its descriptor.
+
+    Parameters
+    ----------
+    network
+        Batch to logits.
+    descriptor
+        How the network is fed.
+    lesion_class
+        Name of the class whose probability is the score, where the descriptor does not say.
+
+    Raises
+    ------
+    ModelError
+        No class is named.
+    """
+
+    def __init__(
+        self, network: Network, descriptor: Descriptor, lesion_class: str | None = None
+    ) -> None:
+        self.network = network
+        self.descriptor = descriptor
+        self.lesion_index = descriptor.lesion_index(lesion_class)
+        self._resize = descriptor.resize_px is not None
+
+    @property
+    def window_px(self) -> int:
+        """Side of a window, read pixels."""
+        return self.descriptor.patch_size_pixels
+
+    @property
+    def requested_spacing_um(self) -> float | None:
+        """Micrometres per read pixel."""
+        return self.descriptor.spacing_um_px
+
+    def prepare(self, patch: Pixels) -> npt.NDArray[Any]:
+        """Normalise a patch once; where windows are resized first, it stays as it is."""
+        return patch if self._resize else self.descriptor.prepare(patch)
+
+    def cut(self, prepared: npt.NDArray[Any], top: int, left: int) -> npt.NDArray[Any]:
+        """The window at a position of a prepared patch: a view."""
+        side = self.window_px
+        if self._resize:
+            return prepared[top : top + side, left : left + side]
+        return prepared[:, top : top + side, left : left + side]
+
+    def scores(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
+        """Lesion probabilities (n,) of windows that `cut` gave."""
+        if self._resize:
+            windows = [self.descriptor.prepare(self.descriptor.resize(w)) for w in windows]
+        logits = np.asarray(self.network(np.stack(windows)))
+        return self._lesion_probability(logits, len(windows))
+
+    def _lesion_probability(self, logits: npt.NDArray[Any], n_windows: int) -> Floats:
+        classes = self.descriptor.num_classes
+        shape = logits.shape
+        if logits.ndim == 1:
+            logits = logits[:, None]
+        if logits.shape not in {(n_windows, classes), (n_windows, 1 if classes <= 2 else classes)}:
+            raise ModelOutputError(
+                f"The model gives an array of shape {shape} for {n_windows} windows; its "
+                f"descriptor promises ({n_windows}, {classes})."
+            )
+        if not np.isfinite(logits).all():
+            raise ModelOutputError(
+                f"The model gives NaN or infinity for {int((~np.isfinite(logits)).any(1).sum())} "
+                f"of {n_windows} windows: check its weights and its normalization."
+            )
+        probabilities = _activate(logits.astype(np.float64), self.descriptor.activation)
+        if probabilities.shape[1] == 1:
+            # One output is the probability of the last class that is named.
+            p = probabilities[:, 0]
+            lesion = p if self.lesion_index == classes - 1 else 1 - p
+        else:
+            lesion = probabilities[:, self.lesion_index]
+        return lesion.astype(np.float32)
+
+
+def _activate(logits: npt.NDArray[np.float64], activation: str | None) -> npt.NDArray[np.float64]:
+    """Probabilities of logits; WSInfer's rule where none is named."""
+    activation = activation or ("softmax" if logits.shape[1] > 1 else "sigmoid")
+    if activation == "none":
+        return logits
+    if activation == "sigmoid":
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+class FunctionClassifier:
+    """Any Python function from a batch of windows to lesion probabilities.
+
+    Parameters
+    ----------
+    function
+        Takes uint8 RGB windows (n, window, window, 3), returns n probabilities.
+    window_px
+        Side of a window, read pixels.
+    requested_spacing_um
+        Micrometres per read pixel; None reads slides at level 0.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Pixels], npt.ArrayLike],
+        window_px: int,
+        requested_spacing_um: float | None = None,
+    ) -> None:
+        self.function = function
+        self._window_px = window_px
+        self._requested_spacing_um = requested_spacing_um
+
+    @property
+    def window_px(self) -> int:
+        """Side of a window, read pixels."""
+        return self._window_px
+
+    @property
+    def requested_spacing_um(self) -> float | None:
+        """Micrometres per read pixel."""
+        return self._requested_spacing_um
+
+    def prepare(self, patch: Pixels) -> npt.NDArray[Any]:
+        """Nothing to do: the function takes pixels."""
+        return patch
+
+    def cut(self, prepared: npt.NDArray[Any], top: int, left: int) -> npt.NDArray[Any]:
+        """The window at a position of a patch: a view."""
+        return prepared[top : top + self.window_px, left : left + self.window_px]
+
+    def scores(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
+        """Probabilities (n,) of windows."""
+        scores = np.asarray(self.function(np.stack(windows)), np.float32)
+        if scores.shape != (len(windows),) or not np.isfinite(scores).all():
+            raise ModelOutputError(
+                f"The function gives shape {scores.shape} for {len(windows)} windows"
+                f"{'' if np.isfinite(scores).all() else ', with NaN'}: it must give one "
+                "probability a window."
+            )
+        return scores

@@ -1,0 +1,138 @@
+"""From a model file to a classifier, and its check before a run relies on it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from hpc_heatmap.errors import ModelError, ModelOutputError, UnsafeModelError
+from hpc_heatmap.model.classifier import Classifier, Network, NetworkClassifier
+from hpc_heatmap.model.descriptor import Descriptor
+
+__all__ = ["check_classifier", "check_file", "load_classifier"]
+
+SUFFIXES = (".pt", ".pt2", ".onnx")
+_PICKLES = {".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin", ".th", ".tar"}
+_CONVERT = (
+    "Loading it would execute code from the file, so it is refused: in Python, load it where you "
+    "trust it and save it with torch.export.save(torch.export.export(model.eval(), (example,), "
+    "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2') or torch.onnx.export(...)."
+)
+
+
+def check_file(path: Path) -> None:
+    """Tell whether a file is a model that may be loaded, without loading it.
+
+    Raises
+    ------
+    UnsafeModelError
+        It is a pickle.
+    ModelError
+        It is missing or of no format that is known.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no model file {path}: check --model.")
+    with path.open("rb") as file:
+        head = file.read(8)
+    names: list[str] = []
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    pickled = any(name.endswith("data.pkl") for name in names)
+    script = any("/code/" in name for name in names)
+    if (
+        path.suffix in _PICKLES
+        or head[:1] == b"\x80"
+        or (pickled and not script and not _exported(names))
+    ):
+        raise UnsafeModelError(f"{path} holds a pickled Python object. {_CONVERT}")
+    fits = {
+        ".pt": script,
+        ".pt2": _exported(names),
+        ".onnx": bool(head) and not names and head[:1] == b"\x08",
+    }
+    if path.suffix not in fits:
+        raise ModelError(
+            f"{path} is of no model format that is read: give TorchScript (.pt), torch.export "
+            "(.pt2) or ONNX (.onnx)."
+        )
+    if not fits[path.suffix]:
+        raise ModelError(
+            f"{path} is not a {path.suffix} model: the file is damaged or of another format. Give "
+            "TorchScript (.pt), torch.export (.pt2) or ONNX (.onnx)."
+        )
+
+
+def _exported(names: list[str]) -> bool:
+    """Whether the members of an archive are those of torch.export.save."""
+    return any(
+        name.endswith("serialized_exported_program.json")
+        or ("/models/" in name and name.endswith(".json"))
+        for name in names
+    )
+
+
+def load_classifier(
+    path: Path, descriptor: Descriptor, *, lesion_class: str | None = None, threads: int = 1
+) -> NetworkClassifier:
+    """Load a model file.
+
+    Parameters
+    ----------
+    path
+        ``.pt`` (TorchScript), ``.pt2`` (torch.export) or ``.onnx``.
+    descriptor
+        How it is fed.
+    lesion_class
+        The class whose probability is the score, where the descriptor does not say.
+    threads
+        Threads of one inference.
+
+    Raises
+    ------
+    UnsafeModelError
+        The file is a pickle.
+    ModelError
+        The file is not a model, or no lesion class is named.
+    """
+    check_file(path)
+    index = descriptor.lesion_index(lesion_class)
+    return NetworkClassifier(_network(path, threads), descriptor, descriptor.class_names[index])
+
+
+def _network(path: Path, threads: int) -> Network:
+    if path.suffix == ".onnx":
+        from hpc_heatmap.model.onnx import OnnxNetwork
+
+        return OnnxNetwork(path, threads)
+    from hpc_heatmap.model.torch import TorchNetwork
+
+    return TorchNetwork(path, threads)
+
+
+def check_classifier(classifier: Classifier, batch_size: int) -> None:
+    """Score windows of noise, so that a model that cannot work is refused before a run starts.
+
+    Raises
+    ------
+    ModelError
+        It does not take windows of the size that the descriptor says, cannot take different
+        numbers of windows, gives NaN or the wrong shape.
+    """
+    side = classifier.window_px
+    noise = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
+    for n_windows in sorted({1, batch_size}):
+        try:
+            window = classifier.cut(classifier.prepare(noise), side // 2, side // 2)
+            classifier.scores([window] * n_windows)
+        except ModelOutputError as error:
+            raise ModelError(f"The model cannot be used. {error}") from error
+        except Exception as error:
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise ModelError(
+                f"The model fails on {n_windows} windows of {side} x {side} px, the size that its "
+                f"descriptor says ({first_line}): check patch_size_pixels and transform, and that "
+                "it was exported with a dynamic batch size."
+            ) from error

@@ -1,0 +1,51 @@
+"""The one door to ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from hpc_heatmap.errors import ModelError
+
+__all__ = ["OnnxNetwork"]
+
+
+class OnnxNetwork:
+    """A network that ONNX Runtime runs on the CPU.
+
+    Parameters
+    ----------
+    path
+        ``.onnx`` file with one input (n, 3, height, width) of float32.
+    threads
+        Threads of one inference.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be loaded.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(f"{path} cannot be loaded by ONNX Runtime ({error}).") from error
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+            raise ModelError(f"{path} must have one input of float32, not {len(inputs)}.")
+        self._input = inputs[0].name
+
+    def __call__(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits of a normalised batch (n, 3, height, width)."""
+        logits: npt.NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
+        return logits

@@ -1,0 +1,247 @@
+"""The master: submits what is missing, slide by slide, until nothing is.
+
+A slide's scoring is submitted the moment its own groups are complete, its stitching the moment its
+last group is scored; no slide waits for another.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from hpc_heatmap.errors import Interrupted, StorageError
+from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX
+from hpc_heatmap.formats.lookup import write_run_lookup
+from hpc_heatmap.formats.paths import RunPaths
+from hpc_heatmap.formats.run_file import RunFile
+from hpc_heatmap.formats.slide_summary import read_summary
+from hpc_heatmap.formats.task_files import Failure, read_failures, write_failure
+from hpc_heatmap.runs.lease import Lease
+from hpc_heatmap.runs.status import RunStatus, missing_groups, run_status
+from hpc_heatmap.schedulers import Job, Scheduler
+from hpc_heatmap.settings import LaunchSettings
+from hpc_heatmap.stages.task import Stage, Task
+
+__all__ = ["Master"]
+
+_POLL_S = 0.05
+_LOOK_S = 0.5
+#: A run needs at least this much space to go on.
+_LEAST_FREE_BYTES = 1 << 20
+
+
+class Master:
+    """Drives a run.
+
+    Parameters
+    ----------
+    paths, run
+        The run.
+    scheduler
+        Where tasks run.
+    launch
+        How they are packed and retried.
+    on_status
+        Called about twice a second with the run's status.
+    """
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        run: RunFile,
+        scheduler: Scheduler,
+        launch: LaunchSettings,
+        on_status: Callable[[RunStatus], None] | None = None,
+    ) -> None:
+        self._paths = paths
+        self._run = run
+        self._scheduler = scheduler
+        self._launch = launch
+        self._on_status = on_status
+        self._lease = Lease(paths.master)
+        self._queue: list[tuple[int, int, Task]] = []
+        self._order = itertools.count()
+        self._rank = {slide.id: rank for rank, slide in enumerate(run.slides)}
+        self._running: dict[Job, Task] = {}
+        self._tries: Counter[tuple[str, Stage, tuple[int, ...]]] = Counter()
+        self._last_look = 0.0
+
+    def drive(self) -> RunStatus:
+        """Work until nothing is left to do, or nothing can be done.
+
+        Raises
+        ------
+        RunConflictError
+            Another master works on the run.
+        Interrupted
+            The run was cancelled.
+        StorageError
+            The disk is full or the run directory cannot be written.
+        """
+        with self._lease:
+            self._clean()
+            for slide in self._run.slides:
+                if not slide.problem:
+                    self._queue_next(slide.id)
+            try:
+                self._loop()
+            finally:
+                self._stop_jobs()
+                self._clean_partials()
+            with suppress(StorageError):
+                self._write_lookup()
+        status = run_status(self._paths, self._run)
+        if self._on_status is not None:
+            self._on_status(status)
+        return status
+
+    def _loop(self) -> None:
+        while self._queue or self._running:
+            if self._paths.cancelled.exists():
+                raise Interrupted(f"The run {self._paths.root} was cancelled.")
+            self._lease.beat()
+            while self._queue and len(self._running) < self._scheduler.slots:
+                task = heapq.heappop(self._queue)[-1]
+                self._running[self._scheduler.submit(task)] = task
+            ended = [job for job in self._running if job.done()]
+            for job in ended:
+                self._after(job, self._running.pop(job))
+            self._look()
+            if not ended:
+                time.sleep(_POLL_S)
+
+    def _after(self, job: Job, task: Task) -> None:
+        """See from the files what an ended task has left to do."""
+        failures = [f for f in read_failures(self._paths) if f.slide == task.slide_id]
+        for failure in failures:
+            if failure.scope == "run":
+                self._queue.clear()
+                raise (
+                    StorageError(failure.reason)
+                    if failure.error == "StorageError"
+                    else (Interrupted(failure.reason))
+                )
+        if any(f.scope == "slide" for f in failures):
+            return
+        if self._is_complete(task, failures):
+            if not any(t.slide_id == task.slide_id for t in self._pending()):
+                self._queue_next(task.slide_id)
+            return
+        free = shutil.disk_usage(self._paths.root).free
+        if free < _LEAST_FREE_BYTES:
+            raise StorageError(
+                f"The disk of {self._paths.root} is full: free some space, then `hpc-heatmap "
+                f"resume {self._paths.root}`."
+            )
+        key = (task.slide_id, task.stage, task.groups)
+        self._tries[key] += 1
+        if self._tries[key] <= self._launch.retries:
+            self._push(task)
+            return
+        write_failure(
+            self._paths,
+            Failure(
+                stage=task.stage.value,
+                slide=task.slide_id,
+                group=None,
+                reason=f"Tried {self._tries[key]} times: {job.reason()}",
+                error="WorkError",
+                scope="slide",
+            ),
+        )
+
+    def _is_complete(self, task: Task, failures: list[Failure]) -> bool:
+        files = self._paths.slide(task.slide_id)
+        if task.stage is Stage.GROUPING:
+            return files.summary.exists()
+        if task.stage is Stage.STITCHING:
+            return files.heatmap.exists()
+        failed = {f.group for f in failures if f.stage == Stage.SCORING}
+        return all(files.group_scores(g).exists() or g in failed for g in task.groups)
+
+    def _pending(self) -> Iterator[Task]:
+        """Tasks that wait or run."""
+        yield from (entry[-1] for entry in self._queue)
+        yield from self._running.values()
+
+    def _queue_next(self, slide_id: str) -> None:
+        """Queue the next stage of a slide."""
+        files = self._paths.slide(slide_id)
+        if files.heatmap.exists() and files.summary.exists():
+            return
+        if not files.summary.exists() or not files.groups.exists():
+            self._push(self._task(Stage.GROUPING, slide_id))
+            return
+        summary = read_summary(files.summary)
+        missing = missing_groups(files, summary.n_groups)
+        if not missing:
+            self._push(self._task(Stage.STITCHING, slide_id))
+            return
+        if any(f.slide == slide_id for f in read_failures(self._paths)):
+            return
+        per_group = summary.n_windows / summary.n_groups
+        for start, stop in _packs(
+            len(missing),
+            per_group / (self._run.windows_per_s or 1.0),
+            60 * self._launch.task_minutes,
+            self._scheduler.slots,
+        ):
+            self._push(self._task(Stage.SCORING, slide_id, tuple(missing[start:stop])))
+
+    def _task(self, stage: Stage, slide_id: str, groups: tuple[int, ...] = ()) -> Task:
+        holder = self._lease.holder
+        master = (holder.pid, holder.process_started)
+        return Task(str(self._paths.root), stage, slide_id, groups, master=master)
+
+    def _push(self, task: Task) -> None:
+        """Earlier slides first, so that they are done early and their space can be freed."""
+        heapq.heappush(self._queue, (self._rank[task.slide_id], next(self._order), task))
+
+    def _clean(self) -> None:
+        """Forget what an earlier master left: failures are tried again, drafts made anew."""
+        self._clean_partials()
+        for file in self._paths.failures.glob("*.json"):
+            file.unlink(missing_ok=True)
+
+    def _clean_partials(self) -> None:
+        for file in self._paths.root.rglob(f".*{PARTIAL_SUFFIX}"):
+            with suppress(OSError):
+                file.unlink()
+        for slide in self._run.slides:
+            with suppress(OSError):
+                self._paths.slide(slide.id).heatmap_draft.unlink(missing_ok=True)
+
+    def _write_lookup(self) -> None:
+        """The run's lookup table, once every slide that can be grouped is."""
+        summaries = {}
+        for slide in self._run.slides:
+            file = self._paths.slide(slide.id).summary
+            if file.exists():
+                summaries[slide.id] = read_summary(file)
+        if summaries:
+            write_run_lookup(self._paths.lookup_csv, summaries)
+
+    def _stop_jobs(self) -> None:
+        for job in self._running:
+            job.cancel()
+        self._running.clear()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._on_status is None or now - self._last_look < _LOOK_S:
+            return
+        self._last_look = now
+        self._on_status(run_status(self._paths, self._run))
+
+
+def _packs(n_groups: int, group_s: float, task_s: float, slots: int) -> Iterator[tuple[int, int]]:
+    """Cut groups into tasks of about `task_s`, and into one a slot at least."""
+    longest = max(1, min(round(task_s / max(group_s, 1e-9)), -(-n_groups // slots)))
+    n_tasks = -(-n_groups // longest)
+    borders = [n_groups * k // n_tasks for k in range(n_tasks + 1)]
+    yield from itertools.pairwise(borders)

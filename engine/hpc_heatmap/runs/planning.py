@@ -1,0 +1,239 @@
+"""From a request to a run directory: everything is checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hpc_heatmap.errors import (
+    MissingSpacingError,
+    ModelError,
+    RunConflictError,
+    SettingsError,
+    SlideError,
+    SlideNotFoundError,
+)
+from hpc_heatmap.formats.atomic import storage_errors, writing
+from hpc_heatmap.formats.paths import RunPaths
+from hpc_heatmap.formats.run_file import (
+    ModelEntry,
+    RunFile,
+    SlideEntry,
+    read_run_file,
+    write_run_file,
+)
+from hpc_heatmap.model import (
+    Classifier,
+    Descriptor,
+    check_classifier,
+    find_descriptor,
+    load_classifier,
+    read_descriptor,
+)
+from hpc_heatmap.model.loading import check_file
+from hpc_heatmap.runs.provenance import provenance
+from hpc_heatmap.settings import RunSettings
+from hpc_heatmap.slide import Slide, collect_slides, slide_ids
+from hpc_heatmap.stages.grouping import slide_geometry
+from hpc_heatmap.tissue import method_names
+
+__all__ = ["create_run", "plan_run"]
+
+PathLike = str | os.PathLike[str]
+
+
+def plan_run(
+    slides: Sequence[PathLike],
+    model: PathLike | Classifier,
+    settings: RunSettings,
+    *,
+    model_config: PathLike | None = None,
+) -> RunFile:
+    """Check a request and say what it will compute. Nothing is written.
+
+    Parameters
+    ----------
+    slides
+        Files and folders.
+    model
+        A model file, or a classifier in memory.
+    settings
+        What the user chose.
+    model_config
+        The model's descriptor, where it is not beside the model.
+
+    Raises
+    ------
+    RequestError
+        The request is wrong: a slide or the model cannot be used, a setting is out of range.
+    """
+    if not slides:
+        raise SlideNotFoundError("No slide was given.")
+    if settings.tissue_method not in method_names():
+        raise SettingsError(
+            f"There is no tissue method '{settings.tissue_method}': choose one of "
+            f"{', '.join(method_names())}."
+        )
+    paths = collect_slides(slides)
+    if isinstance(model, str | os.PathLike):
+        entry, classifier = _load_model(Path(model), model_config, settings)
+    else:
+        classifier = model
+        entry = ModelEntry(
+            name=type(model).__name__,
+            window_px=model.window_px,
+            requested_spacing_um=settings.requested_spacing or model.requested_spacing_um,
+        )
+    stride = settings.stride or max(1, entry.window_px // 4)
+    if stride > entry.window_px:
+        raise SettingsError(
+            f"A stride of {stride} px is larger than the model's window of {entry.window_px} px: "
+            f"give one from 1 to {entry.window_px}."
+        )
+    settings.n_p(3 * (entry.window_px + 2 * (entry.window_px // 2)) ** 2)
+    entries = [
+        _slide_entry(slide_id, path, entry, settings)
+        for slide_id, path in zip(slide_ids(paths), paths, strict=True)
+    ]
+    problems = [e.problem for e in entries if e.problem]
+    if len(problems) == len(entries):
+        raise SlideError(" ".join(problems))
+    check_classifier(classifier, settings.batch_size)
+    return RunFile(
+        settings=settings,
+        stride_px=stride,
+        model=entry,
+        slides=tuple(entries),
+        provenance=provenance(),
+        windows_per_s=_speed(classifier, settings.batch_size),
+    )
+
+
+def _load_model(
+    path: Path, config: PathLike | None, settings: RunSettings
+) -> tuple[ModelEntry, Classifier]:
+    check_file(path)
+    descriptor_path = find_descriptor(path, Path(config) if config else None)
+    descriptor = read_descriptor(descriptor_path)
+    index = _lesion_index(descriptor, settings, descriptor_path)
+    entry = ModelEntry(
+        file=f"model{path.suffix}",
+        source=os.path.abspath(path),
+        sha256=_sha256(path),
+        name=descriptor.name or path.stem,
+        lesion_class=descriptor.class_names[index],
+        window_px=descriptor.patch_size_pixels,
+        requested_spacing_um=settings.requested_spacing or descriptor.spacing_um_px,
+    )
+    return entry, load_classifier(path, descriptor, lesion_class=entry.lesion_class)
+
+
+def _lesion_index(descriptor: Descriptor, settings: RunSettings, path: Path) -> int:
+    try:
+        return descriptor.lesion_index(settings.lesion_class)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _slide_entry(slide_id: str, path: Path, model: ModelEntry, settings: RunSettings) -> SlideEntry:
+    """What is known of a slide; one that cannot be used keeps its problem."""
+    try:
+        with Slide(path, spacing_um=settings.spacing) as slide:
+            view = slide.view(model.requested_spacing_um)
+            slide_geometry(view, model.window_px, model.window_px)
+            return SlideEntry(
+                id=slide_id,
+                path=str(path),
+                quickhash=slide.quickhash,
+                bytes=path.stat().st_size,
+                vendor=slide.vendor,
+                width_px=slide.width_px,
+                height_px=slide.height_px,
+                spacing_um=slide.spacing_um,
+                spacing_source=slide.spacing_source,
+                icc_profile=slide.has_icc_profile,
+            )
+    except MissingSpacingError:
+        raise
+    except SlideError as error:
+        return SlideEntry(id=slide_id, path=str(path), problem=str(error))
+
+
+def _speed(classifier: Classifier, batch_size: int) -> float:
+    """Windows a second of this process, from a second of noise at most."""
+    side = classifier.window_px
+    noise = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
+    windows = [classifier.cut(classifier.prepare(noise), 0, 0)] * batch_size
+    started, scored = time.perf_counter(), 0
+    while True:
+        classifier.scores(windows)
+        scored += batch_size
+        elapsed = time.perf_counter() - started
+        if elapsed > 0.3 or scored > 20 * batch_size:
+            return scored / elapsed
+
+
+def create_run(
+    root: PathLike,
+    run: RunFile,
+    *,
+    model: Path | None = None,
+    descriptor: Path | None = None,
+) -> RunPaths:
+    """Make a run directory, or find that it holds the same request already.
+
+    Parameters
+    ----------
+    root
+        The directory; made where it does not exist.
+    run
+        What is asked.
+    model, descriptor
+        Files to copy into the run.
+
+    Raises
+    ------
+    RunConflictError
+        The directory holds another run, or other files.
+    StorageError
+        It cannot be written.
+    """
+    paths = RunPaths(Path(os.path.abspath(root)))
+    if paths.run_file.exists():
+        differences = read_run_file(paths.run_file).differences(run)
+        if differences:
+            raise RunConflictError(
+                f"{paths.root} holds another run: {'; '.join(differences)}. Resume it with "
+                f"`hpc-heatmap resume {root}`, or give another directory with --out."
+            )
+        return paths
+    if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
+        raise RunConflictError(
+            f"{paths.root} is not empty and holds no run: give a new or empty directory with --out."
+        )
+    made = not paths.root.exists()
+    try:
+        with storage_errors(paths.root):
+            paths.root.mkdir(parents=True, exist_ok=True)
+        for source, target in ((model, run.model.file), (descriptor, paths.descriptor.name)):
+            if source is not None and target is not None:
+                with writing(paths.model_folder / target) as partial:
+                    shutil.copyfile(source, partial)
+        write_run_file(paths.run_file, run)
+    except BaseException:
+        shutil.rmtree(paths.model_folder, ignore_errors=True)
+        if made:
+            shutil.rmtree(paths.root, ignore_errors=True)
+        raise
+    return paths

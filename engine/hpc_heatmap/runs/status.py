@@ -1,0 +1,168 @@
+"""State of a run, derived from its files alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from hpc_heatmap.formats.paths import RunPaths, SlidePaths
+from hpc_heatmap.formats.run_file import RunFile, SlideEntry
+from hpc_heatmap.formats.slide_summary import SlideSummary, read_summary
+from hpc_heatmap.formats.task_files import Failure, read_failures
+from hpc_heatmap.runs.lease import LeaseHolder, holder
+
+__all__ = ["RunStatus", "SlideStatus", "State", "missing_groups", "run_status"]
+
+
+class State(StrEnum):
+    """State of a run or a slide."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class SlideStatus:
+    """State of one slide.
+
+    Attributes
+    ----------
+    state
+        Its state.
+    summary
+        Numbers of the slide, None until it is grouped.
+    groups_done
+        Groups whose scores are complete.
+    failures
+        What failed.
+    """
+
+    id: str
+    state: State
+    summary: SlideSummary | None
+    groups_done: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def groups(self) -> int:
+        """Number of groups; 0 until the slide is grouped."""
+        return self.summary.n_groups if self.summary else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "state": self.state.value,
+            "groups": self.groups,
+            "groups_done": self.groups_done,
+            "patches": self.summary.n_patches if self.summary else 0,
+            "windows": self.summary.n_windows if self.summary else 0,
+            "unreadable_patches": self.summary.n_unreadable if self.summary else 0,
+            "failures": [
+                {"stage": f.stage, "group": f.group, "reason": f.reason} for f in self.failures
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """State of a run."""
+
+    state: State
+    slides: dict[str, SlideStatus]
+    master: LeaseHolder | None
+
+    @property
+    def n_done(self) -> int:
+        """Slides with their heatmap."""
+        return sum(s.state is State.DONE for s in self.slides.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, as ``status --json`` prints them."""
+        return {
+            "state": self.state.value,
+            "slides": {name: slide.as_dict() for name, slide in self.slides.items()},
+            "master": {"host": self.master.host, "pid": self.master.pid} if self.master else None,
+        }
+
+
+def run_status(paths: RunPaths, run: RunFile) -> RunStatus:
+    """Look at the files of a run.
+
+    Raises
+    ------
+    FormatError
+        A file of the run is damaged.
+    """
+    master = holder(paths.master)
+    cancelled = paths.cancelled.exists()
+    failures: dict[str, list[Failure]] = {}
+    for failure in read_failures(paths):
+        failures.setdefault(failure.slide, []).append(failure)
+    slides = {
+        entry.id: _slide_status(
+            paths.slide(entry.id), entry, failures.get(entry.id, []), master is not None, cancelled
+        )
+        for entry in run.slides
+    }
+    states = [slide.state for slide in slides.values()]
+    if all(state is State.DONE for state in states):
+        state = State.DONE
+    elif master is not None:
+        state = State.RUNNING
+    elif cancelled:
+        state = State.CANCELLED
+    elif State.FAILED in states:
+        state = State.FAILED
+    else:
+        state = State.PLANNED
+    return RunStatus(state, slides, master)
+
+
+def _slide_status(
+    files: SlidePaths, entry: SlideEntry, failures: list[Failure], running: bool, cancelled: bool
+) -> SlideStatus:
+    summary = read_summary(files.summary) if files.summary.exists() else None
+    done = len(_complete_groups(files.scores))
+    if entry.problem:
+        failures = [_problem_of(entry)]
+    if files.heatmap.exists() and summary:
+        return SlideStatus(entry.id, State.DONE, summary, summary.n_groups, ())
+    if failures:
+        state = State.FAILED
+    elif running:
+        state = State.RUNNING if summary or files.root.exists() else State.PLANNED
+    else:
+        state = State.CANCELLED if cancelled else State.PLANNED
+    return SlideStatus(entry.id, state, summary, done, tuple(failures))
+
+
+def _problem_of(entry: SlideEntry) -> Failure:
+    return Failure(
+        stage="grouping",
+        slide=entry.id,
+        group=None,
+        reason=entry.problem or "",
+        error="SlideError",
+        scope="slide",
+    )
+
+
+def _complete_groups(folder: Path) -> set[int]:
+    """Groups that have a score file."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return set()
+    return {int(n[:-3]) for n in names if n.endswith(".h5") and n[:-3].isdigit()}
+
+
+def missing_groups(files: SlidePaths, n_groups: int) -> list[int]:
+    """Groups of a slide without scores."""
+    complete = _complete_groups(files.scores)
+    return [index for index in range(n_groups) if index not in complete]

@@ -1,0 +1,428 @@
+"""Slides: the one door to OpenSlide.
+
+A :class:`Slide` knows its size and its spacing; a :class:`SlideView` reads it at a requested
+spacing. A pixel of a view depends on its position alone, never on the region that it is read with:
+patches that overlap agree to the bit, however they are read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openslide
+
+from hpc_heatmap.errors import (
+    MissingSpacingError,
+    SlideNotFoundError,
+    TileError,
+    UnsupportedSlideError,
+)
+from hpc_heatmap.geometry import Box
+
+__all__ = ["Slide", "SlideView", "collect_slides", "slide_ids"]
+
+WHITE = (255, 255, 255)
+#: Spacings and downsamples that differ by less count as equal (0.499 against 0.4990003 um).
+RELATIVE_TOLERANCE = 2e-3
+#: A coarser level 0 is no microscope's: it comes from a default such as 72 dots per inch.
+COARSEST_SPACING_UM = 50.0
+#: Levels whose grid does not fall on whole level-0 pixels are read in squares of this side.
+_LEVEL_SQUARE_PX = 512
+
+RGB = npt.NDArray[np.uint8]
+
+
+class Slide:
+    """One whole-slide image, in OpenSlide's own frame (bounds not subtracted).
+
+    Parameters
+    ----------
+    path
+        Any file that OpenSlide opens: SVS, MRXS, NDPI, tiled TIFF, DICOM and others.
+    spacing_um
+        Micrometres per level-0 pixel; wins over what the slide says.
+
+    Raises
+    ------
+    SlideNotFoundError
+        There is no such file.
+    UnsupportedSlideError
+        OpenSlide does not open it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, spacing_um: float | None = None) -> None:
+        self.path = Path(path)
+        self._handle = self._open()
+        self.width_px, self.height_px = self._handle.dimensions
+        properties = self._handle.properties
+        self.vendor: str = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        self.quickhash: str | None = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
+        self.has_icc_profile: bool = self._handle.color_profile is not None
+        self.background = _parse_colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
+        self.spacing_source, self.spacing_um = _spacing(properties, spacing_um)
+
+    def _open(self) -> openslide.OpenSlide:
+        if not self.path.exists():
+            raise SlideNotFoundError(f"There is no slide {self.path}: check the path.")
+        try:
+            return openslide.OpenSlide(self.path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise UnsupportedSlideError(
+                f"{self.path} is not a slide that OpenSlide can open ({error}): give an SVS, NDPI, "
+                "MRXS, SCN, BIF, DICOM or tiled TIFF file that is complete."
+            ) from error
+
+    def close(self) -> None:
+        """Free the file."""
+        self._handle.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def level_dimensions(self) -> Sequence[tuple[int, int]]:
+        """(width, height) of each level, finest first."""
+        dimensions: Sequence[tuple[int, int]] = self._handle.level_dimensions
+        return dimensions
+
+    @property
+    def level_downsamples(self) -> Sequence[float]:
+        """Downsample of each level as OpenSlide counts it, finest first."""
+        downsamples: Sequence[float] = self._handle.level_downsamples
+        return downsamples
+
+    def view(
+        self,
+        requested_spacing_um: float | None = None,
+        *,
+        scale: tuple[float, float] | None = None,
+    ) -> SlideView:
+        """Look at the slide at a requested spacing, or at level 0 where none is requested.
+
+        Parameters
+        ----------
+        requested_spacing_um
+            Micrometres per read pixel.
+        scale
+            Instead of a spacing: level-0 pixels per read pixel, (x, y).
+
+        Raises
+        ------
+        MissingSpacingError
+            A spacing is requested and the slide's own is unknown.
+        """
+        if scale is None and requested_spacing_um is not None:
+            if self.spacing_um is None:
+                raise MissingSpacingError(
+                    f"{self.path} does not say its micrometres per pixel, which are needed to read "
+                    f"it at {requested_spacing_um} um per pixel: give them with --spacing UM."
+                )
+            spacing_x, spacing_y = self.spacing_um
+            scale = (requested_spacing_um / spacing_x, requested_spacing_um / spacing_y)
+        return SlideView(self, scale or (1.0, 1.0))
+
+    def read_level(self, level: int, box: Box) -> RGB:
+        """Read pixels of a level; what lies outside the slide has the background colour.
+
+        Parameters
+        ----------
+        level
+            Index of the level, 0 is the finest.
+        box
+            Rectangle in the level's own pixels.
+
+        Returns
+        -------
+        (height, width, 3) array of uint8
+
+        Raises
+        ------
+        TileError
+            A tile inside the box cannot be decoded. The slide stays usable.
+        """
+        downsample = self.level_downsamples[level]
+        if downsample == round(downsample):
+            return self._read_region(level, box, int(downsample))
+        # OpenSlide takes level-0 positions: reading on a fixed grid makes each pixel come from
+        # the same call whatever box is asked for.
+        side = _LEVEL_SQUARE_PX
+        pixels = np.empty((box.height, box.width, 3), np.uint8)
+        for top in range(box.y // side * side, box.y + box.height, side):
+            for left in range(box.x // side * side, box.x + box.width, side):
+                square = self._read_region(level, Box(left, top, side, side), downsample)
+                y0, y1 = max(top, box.y), min(top + side, box.y + box.height)
+                x0, x1 = max(left, box.x), min(left + side, box.x + box.width)
+                pixels[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x] = square[
+                    y0 - top : y1 - top, x0 - left : x1 - left
+                ]
+        return pixels
+
+    def _read_region(self, level: int, box: Box, downsample: float) -> RGB:
+        location = (round(box.x * downsample), round(box.y * downsample))
+        try:
+            image = self._handle.read_region(location, level, (box.width, box.height))
+        except openslide.OpenSlideError as error:
+            # After an error every call on the same handle fails.
+            self._handle.close()
+            self._handle = self._open()
+            raise TileError(
+                f"{self.path} cannot be read at level {level}, x {location[0]}, y {location[1]}, "
+                f"{box.width} x {box.height} px ({error})."
+            ) from error
+        return _on_background(np.asarray(image), self.background)
+
+    def thumbnail(self, longest_px: int = 1024) -> tuple[RGB, float]:
+        """Small picture of the slide, and its level-0 pixels per pixel."""
+        scale = max(1.0, max(self.width_px, self.height_px) / longest_px)
+        view = self.view(scale=(scale, scale))
+        picture = np.empty((view.height_px, view.width_px, 3), np.uint8)
+        for box in view.boxes(256):
+            try:
+                pixels = view.read(box)
+            except TileError:
+                pixels = np.full((box.height, box.width, 3), 128, np.uint8)
+            picture[box.y : box.y + box.height, box.x : box.x + box.width] = pixels
+        return picture, scale
+
+
+class SlideView:
+    """A slide at a spacing. Pixels are resampled from the best level with a triangle filter.
+
+    The filter is as wide as one read pixel on each side (antialiased bilinear). Its weights are
+    a function of the absolute position of a read pixel.
+
+    Parameters
+    ----------
+    slide
+        The slide to look at.
+    scale
+        Level-0 pixels per read pixel, (x, y).
+    """
+
+    def __init__(self, slide: Slide, scale: tuple[float, float]) -> None:
+        self.slide = slide
+        self.level, downsample = _best_level(slide.level_downsamples, min(scale))
+        self._factor = (
+            _snap(scale[0] / downsample),
+            _snap(scale[1] / downsample),
+        )
+        self.scale = (self._factor[0] * downsample, self._factor[1] * downsample)
+        self.width_px = max(1, math.floor(slide.width_px / self.scale[0] + 1e-6))
+        self.height_px = max(1, math.floor(slide.height_px / self.scale[1] + 1e-6))
+
+    @property
+    def spacing_um(self) -> tuple[float, float] | None:
+        """Micrometres per read pixel, (x, y), where known."""
+        if self.slide.spacing_um is None:
+            return None
+        return (
+            self.slide.spacing_um[0] * self.scale[0],
+            self.slide.spacing_um[1] * self.scale[1],
+        )
+
+    def read(self, box: Box) -> RGB:
+        """Read a rectangle of read pixels.
+
+        Returns
+        -------
+        (height, width, 3) array of uint8
+            Outside the slide it has the background colour.
+
+        Raises
+        ------
+        TileError
+            A tile inside the box cannot be decoded.
+        """
+        if self._factor == (1.0, 1.0):
+            return self.slide.read_level(self.level, box)
+        columns, x_weights, left, width = _taps(box.x, box.width, self._factor[0])
+        rows, y_weights, top, height = _taps(box.y, box.height, self._factor[1])
+        source = self.slide.read_level(self.level, Box(left, top, width, height))
+        narrowed = np.zeros((height, box.width, 3), np.float32)
+        for tap in range(columns.shape[1]):
+            narrowed += source[:, columns[:, tap]] * x_weights[:, tap, None]
+        pixels = np.zeros((box.height, box.width, 3), np.float32)
+        for tap in range(rows.shape[1]):
+            pixels += narrowed[rows[:, tap]] * y_weights[:, tap, None, None]
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+    def boxes(self, side_px: int) -> Iterator[Box]:
+        """Cut the slide into squares, row by row; the last ones of a row may be smaller."""
+        for y in range(0, self.height_px, side_px):
+            for x in range(0, self.width_px, side_px):
+                width = min(side_px, self.width_px - x)
+                height = min(side_px, self.height_px - y)
+                yield Box(x, y, width, height)
+
+
+def _taps(
+    start: int, length: int, factor: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], int, int]:
+    """Source positions and weights of a triangle filter.
+
+    Returns
+    -------
+    positions, weights
+        Both (length, taps); positions count from the first source pixel needed.
+    first, count
+        The source pixels needed.
+    """
+    centres = (np.arange(start, start + length) + 0.5) * factor
+    radius = max(factor, 1.0)
+    first_tap = np.ceil(centres - radius - 0.5).astype(np.intp)
+    positions = first_tap[:, None] + np.arange(math.floor(2 * radius) + 1)
+    weights = np.clip(1 - np.abs(positions + 0.5 - centres[:, None]) / radius, 0, None)
+    weights /= weights.sum(axis=1, keepdims=True)
+    first = int(positions[0, 0])
+    count = int(positions[-1, -1]) - first + 1
+    return positions - first, weights.astype(np.float32), first, count
+
+
+def _best_level(downsamples: Sequence[float], scale: float) -> tuple[int, float]:
+    """Coarsest level that is not coarser than `scale`, and its downsample."""
+    fitting = [i for i, d in enumerate(downsamples) if d <= scale * (1 + RELATIVE_TOLERANCE)]
+    level = fitting[-1] if fitting else 0
+    return level, downsamples[level]
+
+
+def _snap(factor: float) -> float:
+    """A factor within the tolerance of 1 needs no resampling."""
+    return 1.0 if abs(factor - 1) < RELATIVE_TOLERANCE else factor
+
+
+def _parse_colour(text: str | None) -> tuple[int, int, int]:
+    """OpenSlide's ``RRGGBB``, white where the slide does not say."""
+    if not text:
+        return WHITE
+    value = int(text, 16)
+    return value >> 16 & 255, value >> 8 & 255, value & 255
+
+
+def _on_background(rgba: npt.NDArray[np.uint8], background: tuple[int, int, int]) -> RGB:
+    """Composite what OpenSlide gives (transparent outside the slide) on a colour."""
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3]
+    if alpha.min() == 255:
+        return rgb
+    share = alpha[..., None].astype(np.float32) / 255
+    mixed = rgb * share + np.asarray(background, np.float32) * (1 - share)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _spacing(properties: Any, override_um: float | None) -> tuple[str, tuple[float, float] | None]:
+    """Where the spacing comes from, and its value (x, y), micrometres per level-0 pixel.
+
+    OpenSlide's ``mpp-x`` and ``mpp-y`` hold the vendor's own fields where it knows them; the
+    resolution tags of a plain TIFF come last. Objective power is never used to guess.
+    """
+    if override_um is not None:
+        return "given", (override_um, override_um)
+    pair = [
+        _positive(properties.get(openslide.PROPERTY_NAME_MPP_X)),
+        _positive(properties.get(openslide.PROPERTY_NAME_MPP_Y)),
+    ]
+    if pair[0] and pair[1] and max(pair[0], pair[1]) <= COARSEST_SPACING_UM:
+        return "slide", (pair[0], pair[1])
+    unit_um = {"centimeter": 1e4, "inch": 2.54e4}.get(properties.get("tiff.ResolutionUnit", ""))
+    dots = [_positive(properties.get(f"tiff.{axis}Resolution")) for axis in "XY"]
+    if unit_um and dots[0] and dots[1] and unit_um / min(dots[0], dots[1]) <= COARSEST_SPACING_UM:
+        return "tiff", (unit_um / dots[0], unit_um / dots[1])
+    return "unknown", None
+
+
+def _positive(text: str | None) -> float | None:
+    """A finite number above zero, or None."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def collect_slides(arguments: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Absolute paths of slides from files and folders, each slide once, in the order given.
+
+    Of a folder every file that OpenSlide recognises is taken; the many files of one DICOM slide
+    count as one.
+
+    Raises
+    ------
+    SlideNotFoundError
+        A path does not exist, or a folder holds no slide.
+    """
+    found: list[Path] = []
+    identities: set[str] = set()
+    for argument in arguments:
+        path = Path(os.path.abspath(argument))
+        if not path.exists():
+            raise SlideNotFoundError(f"There is no slide {argument}: check the path.")
+        files = [path]
+        if path.is_dir():
+            files = [f for f in sorted(path.iterdir()) if f.is_file() and _vendor(f)]
+            if not files:
+                raise SlideNotFoundError(
+                    f"The folder {argument} holds no slide that OpenSlide opens."
+                )
+        for file in files:
+            identity = _identity(file)
+            if identity not in identities:
+                identities.add(identity)
+                found.append(file)
+    return found
+
+
+def _vendor(file: Path) -> str | None:
+    """Vendor name that OpenSlide recognises, or None."""
+    vendor: str | None = openslide.OpenSlide.detect_format(file)
+    return vendor
+
+
+def _identity(file: Path) -> str:
+    """What makes two arguments the same slide: the path, or for DICOM the series."""
+    if file.is_file() and _vendor(file) == "dicom":
+        try:
+            with openslide.OpenSlide(file) as handle:
+                return str(handle.properties[openslide.PROPERTY_NAME_QUICKHASH1])
+        except (openslide.OpenSlideError, KeyError):
+            pass
+    return str(file)
+
+
+def slide_ids(paths: Sequence[Path]) -> list[str]:
+    """One short, unique, file-safe name a slide: its stem; for DICOM, whose files are named by
+    number, its folder's name. Slides that share a stem get their folder's name in front.
+    """
+    names = [_safe(p.parent.name if p.suffix.lower() == ".dcm" else p.stem) for p in paths]
+    shared = {name for name in names if names.count(name) > 1}
+    names = [
+        _safe(f"{p.parent.name}_{n}") if n in shared else n
+        for n, p in zip(names, paths, strict=True)
+    ]
+    unique: list[str] = []
+    for name in names:
+        number, candidate = 2, name
+        while candidate in unique:
+            candidate, number = f"{name}_{number}", number + 1
+        unique.append(candidate)
+    return unique
+
+
+def _safe(name: str) -> str:
+    """Letters, digits, dots, dashes and underscores alone."""
+    cleaned = "".join(c if c.isalnum() or c in "._-" else "_" for c in name).lstrip(".")
+    return cleaned or "slide"

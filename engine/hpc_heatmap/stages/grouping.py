@@ -1,0 +1,201 @@
+"""First layer: from a slide to its lookup table and its groups of patches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpc_heatmap.cells import Cells, CellTable, tabulate_cells
+from hpc_heatmap.errors import NoTissueError, SlideTooSmallError, TileError
+from hpc_heatmap.formats.group_file import GroupHeader, GroupWriter, open_groups, write_groups
+from hpc_heatmap.formats.lookup import write_lookup
+from hpc_heatmap.formats.paths import SlidePaths
+from hpc_heatmap.formats.slide_summary import SlideSummary, write_summary
+from hpc_heatmap.geometry import Box, Geometry
+from hpc_heatmap.settings import GroupLayout, RunSettings
+from hpc_heatmap.slide import RGB, Slide, SlideView
+from hpc_heatmap.stages.pictures import draw_grid
+from hpc_heatmap.tissue import TissueMask, cell_fractions, detect_tissue
+
+__all__ = ["GroupingInput", "choose_cells", "group_slide", "slide_geometry"]
+
+#: Tiles that are read at once: memory stays at some megabytes.
+_TILES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class GroupingInput:
+    """What grouping needs to know.
+
+    Attributes
+    ----------
+    slide_id
+        Name of the slide in its run.
+    slide_path
+        File to open.
+    window_px, stride_px
+        Side of a window and distance of scores, read pixels.
+    requested_spacing_um
+        Micrometres per read pixel, None for level 0.
+    settings
+        The run's settings.
+    """
+
+    slide_id: str
+    slide_path: str
+    window_px: int
+    stride_px: int
+    requested_spacing_um: float | None
+    settings: RunSettings
+
+
+def slide_geometry(view: SlideView, window_px: int, stride_px: int) -> Geometry:
+    """Grid and lattice of a slide as it is read.
+
+    Raises
+    ------
+    SlideTooSmallError
+        It is smaller than one patch.
+    """
+    geometry = Geometry(view.width_px, view.height_px, window_px, stride_px, *view.scale)
+    if min(view.width_px, view.height_px) < geometry.patch_px:
+        raise SlideTooSmallError(
+            f"{view.slide.path} has {view.width_px} x {view.height_px} px at the spacing that it "
+            f"is read at, less than one patch of {geometry.patch_px} x {geometry.patch_px} px: use "
+            "a larger slide, a model with a smaller window or a finer --requested-spacing."
+        )
+    return geometry
+
+
+def choose_cells(
+    slide: Slide, geometry: Geometry, settings: RunSettings
+) -> tuple[CellTable, TissueMask]:
+    """Find the tissue, and the cells and groups that cover it."""
+    tissue = detect_tissue(slide, settings.tissue_method)
+    fractions = cell_fractions(tissue, geometry)
+    n_p = settings.n_p(3 * geometry.patch_px**2)
+    return tabulate_cells(fractions, settings.min_tissue_fraction, n_p), tissue
+
+
+def group_slide(
+    task: GroupingInput, paths: SlidePaths, go_on: Callable[[], None] = lambda: None
+) -> SlideSummary:
+    """Write the lookup table, the grid's picture and the groups of a slide.
+
+    Parameters
+    ----------
+    task
+        What to group.
+    paths
+        Where to.
+    go_on
+        Called now and then; it raises where the work is to stop.
+
+    Raises
+    ------
+    NoTissueError
+        There is no tissue; the grid's picture is written all the same.
+    SlideError
+        The slide cannot be used.
+    StorageError
+        The disk is full.
+    """
+    settings = task.settings
+    with Slide(task.slide_path, spacing_um=settings.spacing) as slide:
+        view = slide.view(task.requested_spacing_um)
+        geometry = slide_geometry(view, task.window_px, task.stride_px)
+        table, tissue = choose_cells(slide, geometry, settings)
+        draw_grid(paths.grid_picture, slide, geometry, table)
+        if not table.n_patches:
+            raise NoTissueError(
+                f"No tissue was found on {task.slide_path} with the method "
+                f"'{settings.tissue_method}': look at {paths.grid_picture}; a new run with "
+                "--tissue-method all scores every cell."
+            )
+        spacing = view.spacing_um or (math.nan, math.nan)
+        header = GroupHeader(
+            slide_id=task.slide_id,
+            slide_path=task.slide_path,
+            width_px=view.width_px,
+            height_px=view.height_px,
+            window_px=task.window_px,
+            patch_px=geometry.patch_px,
+            tile_px=task.window_px // 2,
+            scale_x=view.scale[0],
+            scale_y=view.scale[1],
+            spacing_x_um=spacing[0],
+            spacing_y_um=spacing[1],
+            n_groups=table.n_groups,
+            n_patches=table.n_patches,
+            patches_per_group=settings.n_p(3 * geometry.patch_px**2),
+            layout=settings.group_layout.value,
+        )
+        with write_groups(paths.groups, header) as add:
+            for index in range(table.n_groups):
+                cells = table.cells[table.group == index]
+                writer = add(index, cells)
+                if settings.group_layout is GroupLayout.TILES:
+                    _fill_tiles(view, header.tile_px, writer, go_on)
+                else:
+                    _fill_patches(view, geometry, cells, writer, go_on)
+        write_lookup(paths.lookup, table, tissue)
+    with open_groups(paths.groups) as groups:
+        unreadable = sum(groups.count_unreadable(i) for i in range(table.n_groups))
+    n_windows = geometry.count_windows(table.cells[table.tissue])
+    summary = SlideSummary(table.n_groups, table.n_patches, n_windows, unreadable)
+    # The summary comes last: with it the slide's grouping is complete.
+    write_summary(paths.summary, summary)
+    return summary
+
+
+def _fill_tiles(
+    view: SlideView,
+    side: int,
+    writer: GroupWriter,
+    go_on: Callable[[], None],
+) -> None:
+    """Read runs of neighbouring tiles of a row at once."""
+    pixels, readable, index = writer.tiles()
+    row_changes = np.diff(index[:, 0]) != 0
+    gaps = np.diff(index[:, 1]) != 1
+    breaks = np.flatnonzero(row_changes | gaps) + 1
+    for run in np.split(np.arange(len(index)), breaks):
+        for start in range(int(run[0]), int(run[-1]) + 1, _TILES_AT_ONCE):
+            go_on()
+            n = min(_TILES_AT_ONCE, int(run[-1]) + 1 - start)
+            row, column = index[start].tolist()
+            box = Box(column * side, row * side, n * side, side)
+            try:
+                strip = view.read(box)
+            except TileError:
+                for k in range(n):
+                    tile = Box(box.x + k * side, box.y, side, side)
+                    pixels[start + k], readable[start + k] = _read_if_possible(view, tile)
+                continue
+            pixels[start : start + n] = strip.reshape(side, n, side, 3).transpose(1, 0, 2, 3)
+
+
+def _fill_patches(
+    view: SlideView,
+    geometry: Geometry,
+    cells: Cells,
+    writer: GroupWriter,
+    go_on: Callable[[], None],
+) -> None:
+    """Read patch by patch, as the paper does."""
+    pixels, readable = writer.patches()
+    for k, (row, column) in enumerate(cells.tolist()):
+        go_on()
+        pixels[k], readable[k] = _read_if_possible(view, geometry.patch_box(row, column))
+
+
+def _read_if_possible(view: SlideView, box: Box) -> tuple[RGB, bool]:
+    """Pixels and True, or the background and False where a tile cannot be decoded."""
+    try:
+        return view.read(box), True
+    except TileError:
+        background = np.asarray(view.slide.background, np.uint8)
+        return np.broadcast_to(background, (box.height, box.width, 3)), False
