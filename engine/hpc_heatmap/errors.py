@@ -18,6 +18,7 @@
         ├── NoTissueError                  nothing to score on a slide
         ├── ModelOutputError               a model gave NaN or the wrong shape
         ├── FormatError                    a file of a run cannot be read
+        ├── SchedulerError                 a cluster's scheduler refuses or does not answer
         ├── StorageError (OSError)         a directory is full or read-only
         └── Interrupted                    stopped on request; `resume` goes on
 
@@ -104,6 +105,12 @@ class ModelOutputError(WorkError):
 
 class FormatError(WorkError):
     """A file of a run cannot be read."""
+
+
+class SchedulerError(WorkError):
+    """A cluster's scheduler refuses or does not answer."""
+
+    scope = "run"
 
 
 class StorageError(WorkError, OSError):

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from hpc_heatmap.errors import SettingsError
 
-__all__ = ["GroupLayout", "LaunchSettings", "RunSettings", "settings_error"]
+__all__ = [
+    "Cluster",
+    "ClusterProfile",
+    "GroupLayout",
+    "LaunchSettings",
+    "MasterPlace",
+    "RunSettings",
+    "settings_error",
+]
 
 
 class GroupLayout(StrEnum):
@@ -91,11 +100,89 @@ class RunSettings(Settings):
         return patches
 
 
+class Cluster(StrEnum):
+    """Where tasks run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    SGE = "sge"
+
+
+class MasterPlace(StrEnum):
+    """Where the master of a cluster run lives."""
+
+    CLUSTER = "cluster"
+    LOGIN = "login"
+    HERE = "here"
+
+
+class ClusterProfile(Settings):
+    """What a site needs, kept in a small TOML file. Names are ours, the same for all schedulers."""
+
+    cluster: Cluster = Cluster.SLURM
+    """The scheduler: 'slurm' or 'sge' (Son of Grid Engine and its kin)."""
+
+    partition: str | None = None
+    """Slurm's partition, Grid Engine's queue."""
+
+    account: str | None = None
+    """Slurm's account, Grid Engine's project."""
+
+    qos: str | None = None
+    """Slurm's quality of service."""
+
+    parallel_environment: str = "thread"
+    """Grid Engine's parallel environment for the cores of one task."""
+
+    cores_per_task: PositiveInt | None = None
+    """Cores of one task. Default: all but one of a node, as in the paper."""
+
+    memory_gb: PositiveFloat = 3.0
+    """Memory of one task."""
+
+    memory_resource: str | None = None
+    """Grid Engine's name of the memory resource, such as 'h_vmem'; none is asked for without it."""
+
+    time_minutes: PositiveInt = 240
+    """Time limit of one task."""
+
+    gpus: int = Field(default=0, ge=0)
+    """GPUs of one scoring task."""
+
+    modules: tuple[str, ...] = ()
+    """Environment modules to load first."""
+
+    setup: tuple[str, ...] = ()
+    """Lines of shell to run before the program."""
+
+    extra: dict[str, str] = Field(default_factory=dict)
+    """More options of the scheduler, by its own names, such as {constraint = "avx512"}."""
+
+    throttle: PositiveInt | None = None
+    """Tasks of one array that run at once. Default: as many as the scheduler starts."""
+
+    max_array: PositiveInt | None = None
+    """Tasks in one array at most. Default: the scheduler's own limit."""
+
+    max_queued: PositiveInt = 1000
+    """Tasks that wait or run at once at most; further ones are submitted as these end."""
+
+    master: MasterPlace = MasterPlace.CLUSTER
+    """Where the master lives: 'cluster' (a job of its own), 'login' (a process that outlives the
+    terminal, where nodes may not submit) or 'here' (this process)."""
+
+    poll_s: PositiveFloat = 3.0
+    """Seconds between looks at the queue."""
+
+
 class LaunchSettings(Settings):
     """Where and how it is computed. Nothing here changes a score."""
 
-    cluster: str = "local"
-    """Where tasks run: 'local'."""
+    cluster: Cluster = Cluster.LOCAL
+    """Where tasks run: 'local', 'slurm' or 'sge'."""
+
+    profile: Path | None = None
+    """TOML file with what the cluster's site needs; `hpc-heatmap doctor --profile FILE` checks it."""
 
     workers: PositiveInt | None = None
     """Processes at once, one core each. Default: the cores that this process may use."""
