@@ -18,7 +18,8 @@
         ├── NoTissueError                  nothing to score on a slide
         ├── ModelOutputError               a model gave NaN or the wrong shape
         ├── FormatError                    a file of a run cannot be read
-        ├── StorageError (OSError)         a directory is full or read-only
+        ├── StorageError (OSError)         a directory is full or out of reach
+        │   └── ReadOnlyError              it may not be written (exit code 2: choose another)
         └── Interrupted                    stopped on request; `resume` goes on
 
 A message says what is wrong, with which file, what is allowed, and the way out.
@@ -26,7 +27,14 @@ A message says what is wrong, with which file, what is allowed, and the way out.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+
+def brief(error: BaseException) -> str:
+    """First line of what a library says, without a full stop, to be put inside a sentence."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
+    return text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
 
 
 class HpcHeatmapError(Exception):
@@ -110,6 +118,12 @@ class StorageError(WorkError, OSError):
     """A directory is full, read-only or out of reach."""
 
     scope = "run"
+
+
+class ReadOnlyError(StorageError):
+    """A directory may not be written, so the request names the wrong one."""
+
+    exit_code = 2
 
 
 class Interrupted(WorkError):  # noqa: N818 - a request, not a fault

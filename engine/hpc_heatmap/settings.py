@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from hpc_heatmap.errors import SettingsError
 
 __all__ = ["GroupLayout", "LaunchSettings", "RunSettings", "settings_error"]
+
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class GroupLayout(StrEnum):
@@ -94,7 +98,7 @@ class RunSettings(Settings):
 class LaunchSettings(Settings):
     """Where and how it is computed. Nothing here changes a score."""
 
-    cluster: str = "local"
+    cluster: Literal["local"] = "local"
     """Where tasks run: 'local'."""
 
     workers: PositiveInt | None = None

@@ -35,6 +35,8 @@ RELATIVE_TOLERANCE = 2e-3
 COARSEST_SPACING_UM = 50.0
 #: Levels whose grid does not fall on whole level-0 pixels are read in squares of this side.
 _LEVEL_SQUARE_PX = 512
+#: Rounds to whole grey levels, ties up however their sums were rounded.
+_HALF = 0.5 + 1e-9
 
 RGB = npt.NDArray[np.uint8]
 
@@ -204,7 +206,8 @@ class SlideView:
     """A slide at a spacing. Pixels are resampled from the best level with a triangle filter.
 
     The filter is as wide as one read pixel on each side (antialiased bilinear). Its weights are
-    a function of the absolute position of a read pixel.
+    a function of the absolute position of a read pixel; values half-way between two grey levels
+    go up.
 
     Parameters
     ----------
@@ -253,13 +256,13 @@ class SlideView:
         columns, x_weights, left, width = _taps(box.x, box.width, self._factor[0])
         rows, y_weights, top, height = _taps(box.y, box.height, self._factor[1])
         source = self.slide.read_level(self.level, Box(left, top, width, height))
-        narrowed = np.zeros((height, box.width, 3), np.float32)
+        narrowed = np.zeros((height, box.width, 3))
         for tap in range(columns.shape[1]):
             narrowed += source[:, columns[:, tap]] * x_weights[:, tap, None]
-        pixels = np.zeros((box.height, box.width, 3), np.float32)
+        pixels = np.zeros((box.height, box.width, 3))
         for tap in range(rows.shape[1]):
             pixels += narrowed[rows[:, tap]] * y_weights[:, tap, None, None]
-        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        return np.floor(pixels + _HALF).astype(np.uint8)
 
     def boxes(self, side_px: int) -> Iterator[Box]:
         """Cut the slide into squares, row by row; the last ones of a row may be smaller."""
@@ -272,7 +275,7 @@ class SlideView:
 
 def _taps(
     start: int, length: int, factor: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], int, int]:
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], int, int]:
     """Source positions and weights of a triangle filter.
 
     Returns
@@ -290,7 +293,7 @@ def _taps(
     weights /= weights.sum(axis=1, keepdims=True)
     first = int(positions[0, 0])
     count = int(positions[-1, -1]) - first + 1
-    return positions - first, weights.astype(np.float32), first, count
+    return positions - first, weights, first, count
 
 
 def _best_level(downsamples: Sequence[float], scale: float) -> tuple[int, float]:

@@ -31,6 +31,7 @@ app = App(
     "laptop or a cluster.",
     version=hpc_heatmap.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

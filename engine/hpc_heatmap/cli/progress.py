@@ -31,7 +31,7 @@ def follow(console: Console, *, quiet: bool = False) -> Iterator[Callable[[RunSt
     if quiet:
         yield lambda status: None
         return
-    with Progress(
+    progress = Progress(
         TextColumn("{task.description:<10}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -40,20 +40,26 @@ def follow(console: Console, *, quiet: bool = False) -> Iterator[Callable[[RunSt
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-    ) as progress:
-        grouping = progress.add_task("Grouping", total=None, unit="slides")
-        scoring = progress.add_task("Scoring", total=None, unit="groups")
-        stitching = progress.add_task("Stitching", total=None, unit="slides")
+    )
+    grouping = progress.add_task("Grouping", total=None, unit="slides")
+    scoring = progress.add_task("Scoring", total=None, unit="groups")
+    stitching = progress.add_task("Stitching", total=None, unit="slides")
 
-        def show(status: RunStatus) -> None:
-            slides = [s for s in status.slides.values() if s.state is not State.FAILED or s.groups]
-            grouped = [s for s in slides if s.summary]
-            progress.update(grouping, total=len(slides), completed=len(grouped))
-            done = sum(s.groups_done for s in grouped)
-            progress.update(scoring, total=sum(s.groups for s in grouped) or None, completed=done)
-            progress.update(stitching, total=len(slides), completed=status.n_done)
+    def show(status: RunStatus) -> None:
+        slides = [s for s in status.slides.values() if s.state is not State.FAILED or s.groups]
+        grouped = [s for s in slides if s.summary]
+        progress.update(grouping, total=len(slides), completed=len(grouped))
+        done = sum(s.groups_done for s in grouped)
+        progress.update(scoring, total=sum(s.groups for s in grouped) or None, completed=done)
+        progress.update(stitching, total=len(slides), completed=status.n_done)
+        # Not before there is a status: where the request is refused the sentence stands alone.
+        progress.start()
 
+    try:
         yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def print_outcome(console: Console, errors: Console, run: Run, status: RunStatus) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from hpc_heatmap.errors import FormatError, StorageError
+from hpc_heatmap.errors import FormatError, HpcHeatmapError, ReadOnlyError, StorageError
 
 __all__ = ["PARTIAL_SUFFIX", "read_json", "storage_errors", "write_json", "writing"]
 
@@ -23,10 +23,12 @@ _REASONS = {
     errno.EROFS: "the file system is read-only: choose a directory that can be written",
     errno.EACCES: "permission is denied: choose a directory that can be written",
     errno.EPERM: "permission is denied: choose a directory that can be written",
+    errno.ENOTDIR: "a part of its path is a file: choose a directory that can be written",
     errno.EIO: "the file system reports an input/output error",
     errno.ESTALE: "the network file system has lost the file",
     errno.EFBIG: "the file would be larger than the system allows",
 }
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 @contextmanager
@@ -35,28 +37,31 @@ def storage_errors(path: Path) -> Iterator[None]:
 
     Raises
     ------
+    ReadOnlyError
+        The directory may not be written.
     StorageError
-        The disk is full, or the directory is read-only or out of reach.
+        The disk is full, or the directory is out of reach.
     """
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError):
+        if isinstance(error, HpcHeatmapError):
             raise
-        reason = _reason(error)
-        if reason is None:
+        number = _number(error)
+        if number is None:
             raise
-        raise StorageError(f"{path} cannot be written: {reason}.") from error
+        kind = ReadOnlyError if number in _FORBIDDEN else StorageError
+        raise kind(f"{path} cannot be written: {_REASONS[number]}.") from error
 
 
-def _reason(error: OSError) -> str | None:
-    """Plain words for a system error; HDF5 tells the number in its text alone."""
+def _number(error: OSError) -> int | None:
+    """Number of a system error that is known here; HDF5 tells it in its text alone."""
     if error.errno in _REASONS:
-        return _REASONS[error.errno]
+        return error.errno
     text = str(error)
-    for number, reason in _REASONS.items():
+    for number in _REASONS:
         if f"errno = {number}," in text or os.strerror(number) in text:
-            return reason
+            return number
     return None
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -33,10 +35,90 @@ def open_for_writing(path: Path, kind: str, version: int) -> Iterator[h5py.File]
     StorageError
         The disk is full, or the directory is read-only or out of reach.
     """
-    with writing(path) as partial, h5py.File(partial, "w", locking=False) as file:
-        file.attrs["format"] = kind
-        file.attrs["format_version"] = version
-        yield file
+    with writing(path) as partial, _PatientFile(partial) as disk:
+        try:
+            with _CheckedFile(disk) as file:
+                file.attrs["format"] = kind
+                file.attrs["format_version"] = version
+                yield file
+        except Exception:
+            # What HDF5 says once bytes are missing is not the reason.
+            disk.check()
+            raise
+        disk.check()
+
+
+class _PatientFile(io.RawIOBase):
+    """A file whose writes never fail: the first error is kept, what is written later is dropped.
+
+    HDF5 does not survive a write that fails while it flushes or closes, as on a full disk: the file
+    stays open and holds its space, and the process may crash later.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self._error is None:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; zeros where a write was dropped."""
+        view = memoryview(buffer).cast("B")
+        count = self._file.readinto(view) or 0
+        view[count:] = bytes(len(view) - count)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size."""
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a position."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file; some file systems tell of a full disk only now."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._error = self._error or error
+        super().close()
+
+
+class _CheckedFile(h5py.File):  # type: ignore[misc]
+    """An HDF5 file that tells with each new group whether the disk still takes it."""
+
+    def __init__(self, disk: _PatientFile) -> None:
+        super().__init__(disk, "w")
+        self._disk = disk
+
+    def create_group(self, *args: Any, **options: Any) -> h5py.Group:
+        """Create a group, unless a write has failed."""
+        self._disk.check()
+        return super().create_group(*args, **options)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ VERSION = 1
 #: Side of a chunk, samples.
 CHUNK = 256
 #: Side of what is worked on at once, samples.
-BLOCK = 1024
+BLOCK = 512
 #: The coarsest level has no side longer than this.
 COARSEST = 256
 
@@ -56,6 +56,8 @@ def write_heatmap(
         More attributes of the file (slide, model, spacing).
     """
     with open_for_writing(path, KIND, VERSION) as file:
+        size = (geometry.width_px * geometry.scale_x, geometry.height_px * geometry.scale_y)
+        file.attrs["slide_size_px"] = size
         file.attrs.update(attributes)
         origin = np.array([geometry.x.origin_px, geometry.y.origin_px])
         step = np.array([geometry.x.step_px, geometry.y.step_px])
@@ -199,11 +201,13 @@ class Heatmap:
 
     def at(self, x_px: float, y_px: float) -> float:
         """Score nearest to a level-0 position; NaN off tissue and outside of the slide."""
-        column = round((x_px - self.origin_px[0]) / self.step_px[0])
-        row = round((y_px - self.origin_px[1]) / self.step_px[1])
-        rows, columns = self.dataset().shape
-        if not (0 <= row < rows and 0 <= column < columns):
+        width_px, height_px = self._file.attrs["slide_size_px"]
+        if not (-0.5 <= x_px < width_px - 0.5 and -0.5 <= y_px < height_px - 0.5):
             return float("nan")
+        rows, columns = self.dataset().shape
+        # The slide goes on for up to a step beyond the outermost samples.
+        column = min(max(round((x_px - self.origin_px[0]) / self.step_px[0]), 0), columns - 1)
+        row = min(max(round((y_px - self.origin_px[1]) / self.step_px[1]), 0), rows - 1)
         return float(self.dataset()[row, column])
 
     def close(self) -> None:
@@ -217,5 +221,7 @@ class Heatmap:
         self.close()
 
     def __repr__(self) -> str:
+        if not self._file:
+            return f"Heatmap({str(self.path)!r}, closed)"
         rows, columns = self.dataset().shape
         return f"Heatmap({str(self.path)!r}, {rows} x {columns}, step {self.step_px} px)"

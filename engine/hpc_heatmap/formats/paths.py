@@ -54,11 +54,6 @@ class SlidePaths:
         return self.root / "heatmap.h5"
 
     @property
-    def heatmap_draft(self) -> Path:
-        """The heatmap while lesions and pictures are made from it."""
-        return self.root / "heatmap.draft.h5"
-
-    @property
     def overview(self) -> Path:
         """Heatmap in colour over the thumbnail."""
         return self.root / "overview.png"

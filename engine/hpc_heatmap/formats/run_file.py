@@ -47,6 +47,7 @@ class ModelEntry(_Entry):
     file: str | None = None
     source: str = ""
     sha256: str | None = None
+    descriptor_sha256: str | None = None
     name: str = ""
     lesion_class: str | None = None
     window_px: int
@@ -74,13 +75,19 @@ class RunFile(_Entry):
         mine["stride"], theirs["stride"] = self.stride_px, other.stride_px
         for name, value in mine.items():
             if theirs[name] != value:
-                found.append(f"{name.replace('_', '-')} is {value}, asked {theirs[name]}")
-        for name in ("sha256", "lesion_class", "window_px", "requested_spacing_um"):
+                label = name.replace("_", "-")
+                found.append(f"{label} is {_said(value)}, asked {_said(theirs[name])}")
+        for name in (
+            "sha256", "descriptor_sha256", "lesion_class", "window_px", "requested_spacing_um"
+        ):  # fmt: skip
             a, b = getattr(self.model, name), getattr(other.model, name)
             if a != b:
-                found.append(f"the model's {name.replace('_', ' ')} is {a}, asked {b}")
+                name = name.replace("_", " ")
+                found.append(f"the model's {name} is {_said(a)}, asked {_said(b)}")
+        # A DICOM slide may be named by any of its files.
+        named = {s.quickhash: s.path for s in self.slides if s.vendor == "dicom"}
         before = {s.path: s.quickhash for s in self.slides}
-        asked = {s.path: s.quickhash for s in other.slides}
+        asked = {named.get(s.quickhash, s.path): s.quickhash for s in other.slides}
         extra, lacking = (
             [p for p in before if p not in asked],
             [p for p in asked if p not in before],
@@ -91,6 +98,10 @@ class RunFile(_Entry):
             if path in asked and identity and asked[path] and asked[path] != identity:
                 found.append(f"the slide {path} is another file now")
         return found
+
+
+def _said(value: Any) -> str:
+    return "not given" if value is None else str(value)
 
 
 def write_run_file(path: Path, run: RunFile) -> None:

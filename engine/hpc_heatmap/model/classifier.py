@@ -16,6 +16,9 @@ __all__ = ["Classifier", "FunctionClassifier", "Network", "NetworkClassifier"]
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+#: How far a probability may be out of its range by rounding.
+_ROUNDING = 1e-5
+
 
 class Network(Protocol):
     """What a model file is turned into."""
@@ -130,7 +133,17 @@ class NetworkClassifier:
             lesion = p if self.lesion_index == classes - 1 else 1 - p
         else:
             lesion = probabilities[:, self.lesion_index]
-        return lesion.astype(np.float32)
+        return _probabilities(lesion.astype(np.float32))
+
+
+def _probabilities(scores: Floats) -> Floats:
+    """Scores as they are, if they can be probabilities."""
+    if scores.size and not (scores.min() >= -_ROUNDING and scores.max() <= 1 + _ROUNDING):
+        raise ModelOutputError(
+            f"The model gives scores from {scores.min():g} to {scores.max():g}; probabilities are "
+            'from 0 to 1: name its "activation" in the descriptor, "softmax" or "sigmoid".'
+        )
+    return scores
 
 
 def _activate(logits: npt.NDArray[np.float64], activation: str | None) -> npt.NDArray[np.float64]:
@@ -194,4 +207,4 @@ class FunctionClassifier:
                 f"{'' if np.isfinite(scores).all() else ', with NaN'}: it must give one "
                 "probability a window."
             )
-        return scores
+        return _probabilities(scores)

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from hpc_heatmap.errors import ModelError
+from hpc_heatmap.errors import ModelError, brief
 
 __all__ = ["Descriptor", "Transform", "find_descriptor", "read_descriptor"]
 
@@ -50,7 +50,7 @@ class Descriptor(BaseModel):
     #: Side of a window, read pixels.
     patch_size_pixels: int = Field(ge=8, le=4096)
     #: Micrometres per read pixel; without it slides are read at level 0.
-    spacing_um_px: PositiveFloat | None = None
+    spacing_um_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     transform: tuple[Transform, ...] = (Transform(name="ToTensor"),)
     lesion_class: str | None = None
     activation: Literal["softmax", "sigmoid", "none"] | None = None
@@ -61,8 +61,8 @@ class Descriptor(BaseModel):
         for step in self.transform:
             if step.name == "Resize":
                 size = step.arguments.get("size")
-                side = size[0] if isinstance(size, list) else size
-                if not isinstance(side, int) or (isinstance(size, list) and len({*size}) > 1):
+                side, *others = size if isinstance(size, list) and size else [size]
+                if type(side) is not int or side < 1 or any(other != side for other in others):
                     raise ModelError(f"Resize needs one whole number as its size, not {size!r}.")
                 return side if side != self.patch_size_pixels else None
         return None
@@ -156,8 +156,8 @@ def read_descriptor(path: Path) -> Descriptor:
     """
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} is not a model descriptor in JSON ({error}).") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise ModelError(f"{path} is not a model descriptor in JSON ({brief(error)}).") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} is not a model descriptor: it looks like {EXAMPLE}.")
     try:
@@ -174,4 +174,6 @@ def read_descriptor(path: Path) -> Descriptor:
             f"{path} says num_classes {descriptor.num_classes} but names "
             f"{len(descriptor.class_names)} classes: they must agree."
         )
+    if len({*descriptor.class_names}) < descriptor.num_classes:
+        raise ModelError(f"{path} names a class twice: {', '.join(descriptor.class_names)}.")
     return descriptor

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hpc_heatmap.errors import ModelError, ModelOutputError, UnsafeModelError
+from hpc_heatmap.errors import ModelError, ModelOutputError, UnsafeModelError, brief
+from hpc_heatmap.model.archive import CONVERT, refuse_code
 from hpc_heatmap.model.classifier import Classifier, Network, NetworkClassifier
 from hpc_heatmap.model.descriptor import Descriptor
 
@@ -15,11 +16,6 @@ __all__ = ["check_classifier", "check_file", "load_classifier"]
 
 SUFFIXES = (".pt", ".pt2", ".onnx")
 _PICKLES = {".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin", ".th", ".tar"}
-_CONVERT = (
-    "Loading it would execute code from the file, so it is refused: in Python, load it where you "
-    "trust it and save it with torch.export.save(torch.export.export(model.eval(), (example,), "
-    "dynamic_shapes=({0: torch.export.Dim('batch')},)), 'model.pt2') or torch.onnx.export(...)."
-)
 
 
 def check_file(path: Path) -> None:
@@ -34,12 +30,15 @@ def check_file(path: Path) -> None:
     """
     if not path.is_file():
         raise ModelError(f"There is no model file {path}: check --model.")
-    with path.open("rb") as file:
-        head = file.read(8)
     names: list[str] = []
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"The model file {path} cannot be read ({brief(error)}).") from error
     pickled = any(name.endswith("data.pkl") for name in names)
     script = any("/code/" in name for name in names)
     if (
@@ -47,7 +46,7 @@ def check_file(path: Path) -> None:
         or head[:1] == b"\x80"
         or (pickled and not script and not _exported(names))
     ):
-        raise UnsafeModelError(f"{path} holds a pickled Python object. {_CONVERT}")
+        raise UnsafeModelError(f"{path} holds a pickled Python object. {CONVERT}")
     fits = {
         ".pt": script,
         ".pt2": _exported(names),
@@ -63,6 +62,8 @@ def check_file(path: Path) -> None:
             f"{path} is not a {path.suffix} model: the file is damaged or of another format. Give "
             "TorchScript (.pt), torch.export (.pt2) or ONNX (.onnx)."
         )
+    if path.suffix == ".pt2":
+        refuse_code(path)
 
 
 def _exported(names: list[str]) -> bool:
@@ -123,16 +124,27 @@ def check_classifier(classifier: Classifier, batch_size: int) -> None:
     """
     side = classifier.window_px
     noise = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
-    for n_windows in sorted({1, batch_size}):
+    failed: dict[int, Exception] = {}
+    sizes = sorted({1, batch_size}) if batch_size > 1 else [1]
+    for n_windows in sizes:
         try:
             window = classifier.cut(classifier.prepare(noise), side // 2, side // 2)
             classifier.scores([window] * n_windows)
         except ModelOutputError as error:
             raise ModelError(f"The model cannot be used. {error}") from error
         except Exception as error:
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ModelError(
-                f"The model fails on {n_windows} windows of {side} x {side} px, the size that its "
-                f"descriptor says ({first_line}): check patch_size_pixels and transform, and that "
-                "it was exported with a dynamic batch size."
-            ) from error
+            failed[n_windows] = error
+    if not failed:
+        return
+    n_windows, reason = failed.popitem()
+    if len(sizes) == 2 and not failed:
+        works = sum(sizes) - n_windows
+        raise ModelError(
+            f"The model scores {works} windows at once and fails on {n_windows} "
+            f"({brief(reason)}): export it with a dynamic batch size."
+        ) from reason
+    raise ModelError(
+        f"The model fails on windows of {side} x {side} px, the size that its descriptor says "
+        f"({brief(reason)}): check patch_size_pixels and transform, and that it was exported with "
+        "a dynamic batch size."
+    ) from reason

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from hpc_heatmap.errors import ModelError
+from hpc_heatmap.errors import ModelError, brief
 
 __all__ = ["OnnxNetwork"]
 
@@ -35,11 +35,23 @@ class OnnxNetwork:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
+            # From memory and nowhere else: a run keeps its own copy, of this file alone.
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(path / "nowhere")
+            )
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise ModelError(f"{path} cannot be loaded by ONNX Runtime ({error}).") from error
+            if "external data" in str(error).lower():
+                raise ModelError(
+                    f"{path} keeps its weights in another file: save it in one, with "
+                    "torch.onnx.export(..., external_data=False) or onnx.save(onnx.load(FILE), "
+                    "NEW_FILE)."
+                ) from error
+            raise ModelError(
+                f"{path} cannot be loaded by ONNX Runtime ({brief(error)})."
+            ) from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             raise ModelError(f"{path} must have one input of float32, not {len(inputs)}.")

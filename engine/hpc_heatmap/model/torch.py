@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hpc_heatmap.errors import ModelError
+from hpc_heatmap.errors import ModelError, UnsafeModelError, brief
+from hpc_heatmap.model.archive import CONVERT
 
 __all__ = ["TorchNetwork"]
 
@@ -36,10 +40,14 @@ class TorchNetwork:
     def __init__(self, path: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         try:
-            self._module = _load_exported(path) if path.suffix == ".pt2" else _load_script(path)
+            with _silence():
+                self._module = _load_exported(path) if path.suffix == ".pt2" else _load_script(path)
+        except pickle.UnpicklingError as error:
+            raise UnsafeModelError(f"{path} holds a pickled Python object. {CONVERT}") from error
         except Exception as error:
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ModelError(f"{path} cannot be loaded by torch ({first_line}).") from error
+            # torch names the warnings that we have silenced.
+            reason = brief(error).partition(". Please check the warnings above")[0]
+            raise ModelError(f"{path} cannot be loaded by torch ({reason}).") from error
 
     def __call__(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits of a normalised batch (n, 3, height, width)."""
@@ -58,6 +66,19 @@ def _load_script(path: Path) -> Any:
 def _load_exported(path: Path) -> Any:
     with _no_pickled_code():
         return torch.export.load(str(path)).module()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep to ourselves what torch logs: tracebacks of errors that we put in one sentence."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -15,15 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
-
-from hpc_heatmap.errors import RunConflictError
-from hpc_heatmap.formats.atomic import storage_errors
+from hpc_heatmap import processes
+from hpc_heatmap.errors import Interrupted, RunConflictError
+from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX, storage_errors
 
 __all__ = ["Lease", "LeaseHolder", "holder"]
 
 _HEARTBEAT_S = 5.0
 _STALE_S = 60.0
+#: Another master that starts or stops may sweep our files away; then we try again.
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,17 @@ class LeaseHolder:
     pid: int
     process_started: float
     token: str
+    #: Two machines, or two containers, may have the same name.
+    place: str = ""
 
     def here(self) -> bool:
-        """Whether it is a process of this machine."""
-        return self.host == socket.gethostname()
+        """Whether its process number can be looked up here."""
+        return self.host == socket.gethostname() and self.place == processes.place()
 
     def alive(self, path: Path) -> bool:
         """Whether it still works."""
         if self.here():
-            try:
-                process = psutil.Process(self.pid)
-                same = abs(process.create_time() - self.process_started) < 1
-                return same and bool(process.status() != psutil.STATUS_ZOMBIE)
-            except psutil.NoSuchProcess:
-                return False
+            return processes.is_alive(self.pid, self.process_started)
         try:
             return _file_system_now(path.parent) - path.stat().st_mtime < _STALE_S
         except OSError:
@@ -56,7 +54,7 @@ class LeaseHolder:
 
 def _file_system_now(folder: Path) -> float:
     """Time by the clock that stamps files there; another host's clock may differ from ours."""
-    probe = folder / f".clock-{uuid4().hex[:8]}"
+    probe = folder / f".clock-{uuid4().hex[:8]}{PARTIAL_SUFFIX}"
     try:
         probe.touch()
         return probe.stat().st_mtime
@@ -80,6 +78,15 @@ def _read(path: Path) -> LeaseHolder | None:
         return None
 
 
+def _identify(path: Path) -> tuple[str, LeaseHolder | None]:
+    """A name for what a lease says, and what it says; None where it is damaged."""
+    found = _read(path)
+    if found is not None:
+        return found.token, found
+    stat = path.stat()
+    return f"{stat.st_ino}-{stat.st_mtime_ns}", None
+
+
 class Lease:
     """The right to work on a run; use it in a `with` block and call `beat` now and then.
 
@@ -93,17 +100,15 @@ class Lease:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        process = psutil.Process()
-        self.holder = LeaseHolder(
-            socket.gethostname(), process.pid, process.create_time(), uuid4().hex
-        )
+        pid = os.getpid()
+        start = processes.started(pid) or 0.0
+        self.holder = LeaseHolder(socket.gethostname(), pid, start, uuid4().hex, processes.place())
         self._last_beat = 0.0
 
     def __enter__(self) -> Lease:
-        mine = self._path.with_name(f".{self._path.stem}-{self.holder.token}.partial")
+        mine = self._path.with_name(f".{self._path.stem}-{self.holder.token}{PARTIAL_SUFFIX}")
         with storage_errors(self._path):
             try:
-                mine.write_text(json.dumps(asdict(self.holder)), "utf-8")
                 self._take(mine)
             finally:
                 with suppress(OSError):
@@ -111,40 +116,73 @@ class Lease:
         return self
 
     def _take(self, mine: Path) -> None:
-        """Link our file to the lease's name: only one of many can."""
-        for _ in range(3):
+        """Put our file in the lease's place: only one of many can."""
+        for _ in range(_ATTEMPTS):
             try:
+                mine.write_text(json.dumps(asdict(self.holder)), "utf-8")
                 os.link(mine, self._path)
                 return
             except FileExistsError:
                 pass
-            other = _read(self._path)
-            if other is not None and other.alive(self._path):
-                raise RunConflictError(
-                    f"Process {other.pid} on {other.host} works on {self._path.parent} now: follow "
-                    f"it with `hpc-heatmap status {self._path.parent} --watch`, or stop it with "
-                    f"`hpc-heatmap cancel {self._path.parent}`."
-                )
-            # The holder is dead. Only one of those who see it can move its lease away.
-            grave = self._path.with_name(f".{self._path.stem}-{uuid4().hex[:8]}.partial")
+            except FileNotFoundError:
+                continue
             with suppress(FileNotFoundError):
-                self._path.rename(grave)
-                moved = _read(grave)
-                if moved != other and moved is not None:
-                    # A live master came between: give it back.
-                    with suppress(FileExistsError):
-                        os.link(grave, self._path)
-                grave.unlink()
+                name, other = _identify(self._path)
+                if other is not None and other.alive(self._path):
+                    raise self._conflict(other)
+                # The holder is dead. Who buries it may take its place, if it still is in its place:
+                # another may have been buried, replaced and forgotten before we came.
+                grave = self._bury(name, mine)
+                if grave is not None and _identify(self._path)[0] == name:
+                    os.replace(mine, self._path)
+                    grave.unlink(missing_ok=True)
+                    return
+                if grave is not None:
+                    grave.unlink(missing_ok=True)
         raise RunConflictError(
             f"Another master has just started to work on {self._path.parent}: follow it with "
             f"`hpc-heatmap status {self._path.parent} --watch`."
         )
 
+    def _conflict(self, other: LeaseHolder) -> RunConflictError:
+        run = self._path.parent
+        return RunConflictError(
+            f"Process {other.pid} on {other.host} works on {run} now: follow it with `hpc-heatmap "
+            f"status {run} --watch`, or stop it with `hpc-heatmap cancel {run}`."
+        )
+
+    def _bury(self, name: str, mine: Path) -> Path | None:
+        """The grave of a dead holder if it is we who made it; each can be made once.
+
+        One that died over a burial is buried in turn.
+        """
+        while True:
+            grave = self._path.with_name(f".{self._path.stem}-{name}-grave{PARTIAL_SUFFIX}")
+            try:
+                os.link(mine, grave)
+                return grave
+            except FileExistsError:
+                name, other = _identify(grave)
+                if other is not None and other.alive(grave):
+                    return grave if other == self.holder else None
+
     def beat(self) -> None:
-        """Show that the master is alive."""
+        """Show that the master is alive.
+
+        Raises
+        ------
+        Interrupted
+            Another master has taken the run: this one was silent for too long.
+        """
         now = time.monotonic()
         if now - self._last_beat > _HEARTBEAT_S:
             self._last_beat = now
+            other = _read(self._path)
+            if other is not None and other != self.holder:
+                raise Interrupted(
+                    f"Process {other.pid} on {other.host} has taken over {self._path.parent}, "
+                    "because this one was silent for a minute."
+                )
             with suppress(OSError):
                 os.utime(self._path)
 

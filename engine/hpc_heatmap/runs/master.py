@@ -14,7 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from hpc_heatmap.errors import Interrupted, StorageError
+from hpc_heatmap.errors import (
+    Interrupted,
+    ModelOutputError,
+    ReadOnlyError,
+    StorageError,
+    WorkError,
+)
 from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX
 from hpc_heatmap.formats.lookup import write_run_lookup
 from hpc_heatmap.formats.paths import RunPaths
@@ -22,7 +28,7 @@ from hpc_heatmap.formats.run_file import RunFile
 from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, read_failures, write_failure
 from hpc_heatmap.runs.lease import Lease
-from hpc_heatmap.runs.status import RunStatus, missing_groups, run_status
+from hpc_heatmap.runs.status import RunStatus, missing_groups, next_stage, run_status
 from hpc_heatmap.schedulers import Job, Scheduler
 from hpc_heatmap.settings import LaunchSettings
 from hpc_heatmap.stages.task import Stage, Task
@@ -33,6 +39,12 @@ _POLL_S = 0.05
 _LOOK_S = 0.5
 #: A run needs at least this much space to go on.
 _LEAST_FREE_BYTES = 1 << 20
+#: Errors of a task that stop the run, and what the master raises for them; else WorkError.
+_STOPPING = {
+    "StorageError": StorageError,
+    "ReadOnlyError": StorageError,
+    "ModelOutputError": ModelOutputError,
+}
 
 
 class Master:
@@ -82,14 +94,20 @@ class Master:
             The run was cancelled.
         StorageError
             The disk is full or the run directory cannot be written.
+        ModelOutputError
+            The model gave NaN or the wrong shape.
         """
         with self._lease:
+            self._scheduler.stop_orphans()
             self._clean()
             for slide in self._run.slides:
                 if not slide.problem:
                     self._queue_next(slide.id)
             try:
                 self._loop()
+            except ReadOnlyError as error:
+                # It could be written when the run started.
+                raise StorageError(str(error)) from error
             finally:
                 self._stop_jobs()
                 self._clean_partials()
@@ -121,11 +139,7 @@ class Master:
         for failure in failures:
             if failure.scope == "run":
                 self._queue.clear()
-                raise (
-                    StorageError(failure.reason)
-                    if failure.error == "StorageError"
-                    else (Interrupted(failure.reason))
-                )
+                raise _STOPPING.get(failure.error, WorkError)(failure.reason)
         if any(f.scope == "slide" for f in failures):
             return
         if self._is_complete(task, failures):
@@ -149,18 +163,17 @@ class Master:
                 stage=task.stage.value,
                 slide=task.slide_id,
                 group=None,
-                reason=f"Tried {self._tries[key]} times: {job.reason()}",
+                reason=f"Tried {self._tries[key]} times: {job.reason()}.",
                 error="WorkError",
                 scope="slide",
+                log=job.log(),
             ),
         )
 
     def _is_complete(self, task: Task, failures: list[Failure]) -> bool:
         files = self._paths.slide(task.slide_id)
-        if task.stage is Stage.GROUPING:
-            return files.summary.exists()
-        if task.stage is Stage.STITCHING:
-            return files.heatmap.exists()
+        if task.stage is not Stage.SCORING:
+            return next_stage(files) is not task.stage
         failed = {f.group for f in failures if f.stage == Stage.SCORING}
         return all(files.group_scores(g).exists() or g in failed for g in task.groups)
 
@@ -172,16 +185,14 @@ class Master:
     def _queue_next(self, slide_id: str) -> None:
         """Queue the next stage of a slide."""
         files = self._paths.slide(slide_id)
-        if files.heatmap.exists() and files.summary.exists():
+        stage = next_stage(files)
+        if stage is None:
             return
-        if not files.summary.exists() or not files.groups.exists():
-            self._push(self._task(Stage.GROUPING, slide_id))
+        if stage is not Stage.SCORING:
+            self._push(self._task(stage, slide_id))
             return
         summary = read_summary(files.summary)
         missing = missing_groups(files, summary.n_groups)
-        if not missing:
-            self._push(self._task(Stage.STITCHING, slide_id))
-            return
         if any(f.slide == slide_id for f in read_failures(self._paths)):
             return
         per_group = summary.n_windows / summary.n_groups
@@ -203,18 +214,31 @@ class Master:
         heapq.heappush(self._queue, (self._rank[task.slide_id], next(self._order), task))
 
     def _clean(self) -> None:
-        """Forget what an earlier master left: failures are tried again, drafts made anew."""
+        """Forget what an earlier master left: failures are tried again."""
         self._clean_partials()
         for file in self._paths.failures.glob("*.json"):
             file.unlink(missing_ok=True)
 
     def _clean_partials(self) -> None:
-        for file in self._paths.root.rglob(f".*{PARTIAL_SUFFIX}"):
+        """Sweep away what tasks, plans and masters that were killed had begun to write.
+
+        No task runs now. Other programs may write elsewhere in the run directory, and a request
+        to cancel may come at any time: their drafts stay.
+        """
+        paths = self._paths
+        folders = [paths.root, paths.model_folder, paths.tasks, paths.failures]
+        for slide in self._run.slides:
+            files = paths.slide(slide.id)
+            folders += [files.root, files.scores]
+        for folder in folders:
+            for file in folder.glob(f".*{PARTIAL_SUFFIX}"):
+                if not file.name.startswith(f".{paths.cancelled.name}-"):
+                    with suppress(OSError):
+                        file.unlink()
+        # submitit's own way of writing beside and renaming.
+        for file in paths.jobs.glob("*/*.save_tmp"):
             with suppress(OSError):
                 file.unlink()
-        for slide in self._run.slides:
-            with suppress(OSError):
-                self._paths.slide(slide.id).heatmap_draft.unlink(missing_ok=True)
 
     def _write_lookup(self) -> None:
         """The run's lookup table, once every slide that can be grouped is."""
@@ -240,8 +264,8 @@ class Master:
 
 
 def _packs(n_groups: int, group_s: float, task_s: float, slots: int) -> Iterator[tuple[int, int]]:
-    """Cut groups into tasks of about `task_s`, and into one a slot at least."""
-    longest = max(1, min(round(task_s / max(group_s, 1e-9)), -(-n_groups // slots)))
-    n_tasks = -(-n_groups // longest)
+    """Cut groups into tasks of `task_s` at most, and into one a slot at least."""
+    longest = max(1, int(task_s / max(group_s, 1e-9)))
+    n_tasks = max(-(-n_groups // longest), min(slots, n_groups))
     borders = [n_groups * k // n_tasks for k in range(n_tasks + 1)]
     yield from itertools.pairwise(borders)

@@ -19,7 +19,7 @@ from hpc_heatmap.errors import (
     SlideError,
     SlideNotFoundError,
 )
-from hpc_heatmap.formats.atomic import storage_errors, writing
+from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX, storage_errors, writing
 from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import (
     ModelEntry,
@@ -36,7 +36,7 @@ from hpc_heatmap.model import (
     load_classifier,
     read_descriptor,
 )
-from hpc_heatmap.model.loading import check_file
+from hpc_heatmap.model.loading import SUFFIXES, check_file
 from hpc_heatmap.runs.provenance import provenance
 from hpc_heatmap.settings import RunSettings
 from hpc_heatmap.slide import Slide, collect_slides, slide_ids
@@ -97,13 +97,18 @@ def plan_run(
             f"give one from 1 to {entry.window_px}."
         )
     settings.n_p(3 * (entry.window_px + 2 * (entry.window_px // 2)) ** 2)
-    entries = [
-        _slide_entry(slide_id, path, entry, settings)
-        for slide_id, path in zip(slide_ids(paths), paths, strict=True)
-    ]
-    problems = [e.problem for e in entries if e.problem]
+    entries, problems = [], []
+    for slide_id, path in zip(slide_ids(paths), paths, strict=True):
+        try:
+            entries.append(_slide_entry(slide_id, path, entry, settings))
+        except MissingSpacingError:
+            raise
+        except SlideError as error:
+            # The others go on without it.
+            problems.append(error)
+            entries.append(SlideEntry(id=slide_id, path=str(path), problem=str(error)))
     if len(problems) == len(entries):
-        raise SlideError(" ".join(problems))
+        raise problems[0] if len(problems) == 1 else SlideError(" ".join(map(str, problems)))
     check_classifier(classifier, settings.batch_size)
     return RunFile(
         settings=settings,
@@ -126,6 +131,7 @@ def _load_model(
         file=f"model{path.suffix}",
         source=os.path.abspath(path),
         sha256=_sha256(path),
+        descriptor_sha256=_sha256(descriptor_path),
         name=descriptor.name or path.stem,
         lesion_class=descriptor.class_names[index],
         window_px=descriptor.patch_size_pixels,
@@ -147,27 +153,28 @@ def _sha256(path: Path) -> str:
 
 
 def _slide_entry(slide_id: str, path: Path, model: ModelEntry, settings: RunSettings) -> SlideEntry:
-    """What is known of a slide; one that cannot be used keeps its problem."""
-    try:
-        with Slide(path, spacing_um=settings.spacing) as slide:
-            view = slide.view(model.requested_spacing_um)
-            slide_geometry(view, model.window_px, model.window_px)
-            return SlideEntry(
-                id=slide_id,
-                path=str(path),
-                quickhash=slide.quickhash,
-                bytes=path.stat().st_size,
-                vendor=slide.vendor,
-                width_px=slide.width_px,
-                height_px=slide.height_px,
-                spacing_um=slide.spacing_um,
-                spacing_source=slide.spacing_source,
-                icc_profile=slide.has_icc_profile,
-            )
-    except MissingSpacingError:
-        raise
-    except SlideError as error:
-        return SlideEntry(id=slide_id, path=str(path), problem=str(error))
+    """What is known of a slide.
+
+    Raises
+    ------
+    SlideError
+        It cannot be used.
+    """
+    with Slide(path, spacing_um=settings.spacing) as slide:
+        view = slide.view(model.requested_spacing_um)
+        slide_geometry(view, model.window_px, model.window_px)
+        return SlideEntry(
+            id=slide_id,
+            path=str(path),
+            quickhash=slide.quickhash,
+            bytes=path.stat().st_size,
+            vendor=slide.vendor,
+            width_px=slide.width_px,
+            height_px=slide.height_px,
+            spacing_um=slide.spacing_um,
+            spacing_source=slide.spacing_source,
+            icc_profile=slide.has_icc_profile,
+        )
 
 
 def _speed(classifier: Classifier, batch_size: int) -> float:
@@ -218,11 +225,11 @@ def create_run(
                 f"`hpc-heatmap resume {root}`, or give another directory with --out."
             )
         return paths
-    if paths.root.exists() and (not paths.root.is_dir() or any(paths.root.iterdir())):
+    if paths.root.exists() and not _is_free(paths):
         raise RunConflictError(
             f"{paths.root} is not empty and holds no run: give a new or empty directory with --out."
         )
-    made = not paths.root.exists()
+    made, fresh = not paths.root.exists(), not paths.model_folder.exists()
     try:
         with storage_errors(paths.root):
             paths.root.mkdir(parents=True, exist_ok=True)
@@ -232,8 +239,25 @@ def create_run(
                     shutil.copyfile(source, partial)
         write_run_file(paths.run_file, run)
     except BaseException:
-        shutil.rmtree(paths.model_folder, ignore_errors=True)
+        if fresh:
+            shutil.rmtree(paths.model_folder, ignore_errors=True)
         if made:
             shutil.rmtree(paths.root, ignore_errors=True)
         raise
     return paths
+
+
+def _is_free(paths: RunPaths) -> bool:
+    """Whether a directory is empty, or holds only what a plan leaves that was killed."""
+    if not paths.root.is_dir():
+        return False
+    entries = [entry for entry in paths.root.iterdir() if entry != paths.model_folder]
+    if paths.model_folder.is_dir():
+        entries += [
+            entry
+            for entry in paths.model_folder.iterdir()
+            if entry.name not in {paths.descriptor.name, *(f"model{s}" for s in SUFFIXES)}
+        ]
+    elif paths.model_folder.exists():
+        return False
+    return all(e.name.startswith(".") and e.name.endswith(PARTIAL_SUFFIX) for e in entries)

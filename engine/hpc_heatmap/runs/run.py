@@ -22,6 +22,9 @@ __all__ = ["Run", "RunSlide", "open_run", "start_run"]
 
 PathLike = str | os.PathLike[str]
 
+#: Masters that may outlive this process: Popen warns of a child that is forgotten.
+_detached: list[subprocess.Popen[bytes]] = []
+
 
 class RunSlide:
     """One slide of a run.
@@ -140,7 +143,8 @@ class Run:
             session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
             scheduler = LocalScheduler(self.paths.jobs, session, launch.workers)
         if holder(self.paths.master) is None:
-            self.paths.cancelled.unlink(missing_ok=True)
+            with storage_errors(self.paths.root):
+                self.paths.cancelled.unlink(missing_ok=True)
         return Master(self.paths, self.file, scheduler, launch, on_status).drive()
 
     def resume_detached(self, launch: LaunchSettings | None = None) -> int:
@@ -159,6 +163,7 @@ class Run:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        _detached.append(process)
         return process.pid
 
     def cancel(self, timeout_s: float = 30.0) -> None:

@@ -13,8 +13,9 @@ from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.formats.slide_summary import SlideSummary, read_summary
 from hpc_heatmap.formats.task_files import Failure, read_failures
 from hpc_heatmap.runs.lease import LeaseHolder, holder
+from hpc_heatmap.stages.task import Stage
 
-__all__ = ["RunStatus", "SlideStatus", "State", "missing_groups", "run_status"]
+__all__ = ["RunStatus", "SlideStatus", "State", "missing_groups", "next_stage", "run_status"]
 
 
 class State(StrEnum):
@@ -64,7 +65,8 @@ class SlideStatus:
             "windows": self.summary.n_windows if self.summary else 0,
             "unreadable_patches": self.summary.n_unreadable if self.summary else 0,
             "failures": [
-                {"stage": f.stage, "group": f.group, "reason": f.reason} for f in self.failures
+                {"stage": f.stage, "group": f.group, "reason": f.reason, "log": f.log}
+                for f in self.failures
             ],
         }
 
@@ -131,12 +133,12 @@ def _slide_status(
     done = len(_complete_groups(files.scores))
     if entry.problem:
         failures = [_problem_of(entry)]
-    if files.heatmap.exists() and summary:
-        return SlideStatus(entry.id, State.DONE, summary, summary.n_groups, ())
+    if not entry.problem and next_stage(files) is None:
+        return SlideStatus(entry.id, State.DONE, summary, done, ())
     if failures:
         state = State.FAILED
     elif running:
-        state = State.RUNNING if summary or files.root.exists() else State.PLANNED
+        state = State.RUNNING if files.root.exists() else State.PLANNED
     else:
         state = State.CANCELLED if cancelled else State.PLANNED
     return SlideStatus(entry.id, state, summary, done, tuple(failures))
@@ -153,13 +155,37 @@ def _problem_of(entry: SlideEntry) -> Failure:
     )
 
 
-def _complete_groups(folder: Path) -> set[int]:
-    """Groups that have a score file."""
+def next_stage(files: SlidePaths) -> Stage | None:
+    """What a slide needs next, seen from its files; None where nothing is missing.
+
+    Every file of a slide is a result and made anew where it is missing, but for the pixels of the
+    groups: they are large, and of no use once every group is scored.
+
+    Raises
+    ------
+    FormatError
+        The slide's summary is damaged.
+    """
+    there = _names(files.root)
+    if not there.issuperset(f.name for f in (files.grid_picture, files.lookup, files.summary)):
+        return Stage.GROUPING
+    if missing_groups(files, read_summary(files.summary).n_groups):
+        return Stage.SCORING if files.groups.name in there else Stage.GROUPING
+    last = (files.heatmap, files.lesions_csv, files.lesions_geojson, files.overview)
+    return None if there.issuperset(f.name for f in last) else Stage.STITCHING
+
+
+def _names(folder: Path) -> set[str]:
+    """Names in a folder: one look, where a file system may be far away."""
     try:
-        names = os.listdir(folder)
+        return set(os.listdir(folder))
     except OSError:
         return set()
-    return {int(n[:-3]) for n in names if n.endswith(".h5") and n[:-3].isdigit()}
+
+
+def _complete_groups(folder: Path) -> set[int]:
+    """Groups that have a score file."""
+    return {int(n[:-3]) for n in _names(folder) if n.endswith(".h5") and n[:-3].isdigit()}
 
 
 def missing_groups(files: SlidePaths, n_groups: int) -> list[int]:

@@ -21,10 +21,13 @@ class Job(Protocol):
         """Whether it has ended, well or not. What it did is seen from its files."""
 
     def reason(self) -> str:
-        """Why it ended, in the scheduler's words, with the tail of its log."""
+        """Why it ended without its files: half a sentence."""
+
+    def log(self) -> str:
+        """Tail of its log."""
 
     def cancel(self) -> None:
-        """Stop it."""
+        """Stop it. When this returns nothing of it runs any more."""
 
 
 class Scheduler(Protocol):
@@ -47,10 +50,14 @@ class Scheduler(Protocol):
             The job folder cannot be written.
         """
 
+    def stop_orphans(self) -> None:
+        """Stop what a master that was killed has left running. Call it with the lease in hand."""
+
 
 def job_folder(jobs: Path, session: str) -> Path:
     """Folder for the jobs of one master: pickles are code, so it is its owner's alone."""
-    folder = jobs / session
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
     jobs.chmod(0o700)
+    folder = jobs / session
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder

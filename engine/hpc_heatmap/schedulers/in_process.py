@@ -24,6 +24,10 @@ class _DoneJob:
         """Nothing more than what the task wrote."""
         return "the task ended without a result"
 
+    def log(self) -> str:
+        """There is none."""
+        return ""
+
     def cancel(self) -> None:
         """Too late."""
 
@@ -46,3 +50,6 @@ class InProcessScheduler:
         """Do the task now."""
         perform(task, self._classifier)
         return _DoneJob()
+
+    def stop_orphans(self) -> None:
+        """Nothing outlives this process."""

@@ -1,19 +1,23 @@
 """Tasks on this machine, through submitit, with as many tasks at once as there are cores.
 
 submitit's LocalExecutor starts everything at once; the master keeps the queue and submits a task
-only when a slot is free.
+only when a slot is free. A job is two processes: submitit's controller and the worker below it.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import submitit
 
+from hpc_heatmap import processes
 from hpc_heatmap.formats.atomic import storage_errors
 from hpc_heatmap.schedulers import job_folder
 from hpc_heatmap.stages.task import Task, perform
@@ -21,6 +25,11 @@ from hpc_heatmap.stages.task import Task, perform
 __all__ = ["LocalScheduler", "usable_cores"]
 
 _NO_TIMEOUT_MIN = 60 * 24 * 365
+_LOG_CHARACTERS = 2000
+#: A killed process is gone at once, unless it waits for a disk that does not answer.
+_GONE_S = 10.0
+_MODULES = {"submitit.local._local", "submitit.core._submit"}
+_JOB_ID = "SUBMITIT_LOCAL_JOB_ID"
 
 
 def usable_cores() -> int:
@@ -51,19 +60,27 @@ class LocalScheduler:
 
     def submit(self, task: Task) -> LocalJob:
         """Start a task in a process of its own."""
-        with storage_errors(self._jobs):
+        with storage_errors(self._jobs), _no_interrupt():
             if self._executor is None:
                 folder = job_folder(self._jobs, self._session)
                 self._executor = submitit.LocalExecutor(folder=folder)
-                self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MIN)
-            return LocalJob(self._executor.submit(perform, task))
+                self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MIN, stderr_to_stdout=True)
+            return LocalJob(self._executor.submit(perform, task), self._jobs)
+
+    def stop_orphans(self) -> None:
+        """Kill what an earlier master of the run has left on this machine."""
+        # A controller that is killed may have started its worker just then: look again.
+        deadline = time.monotonic() + _GONE_S
+        while (left := list(_processes(self._jobs))) and time.monotonic() < deadline:
+            _kill(left)
 
 
 class LocalJob:
     """A task in a process of its own."""
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Any, jobs: Path) -> None:
         self._job = job
+        self._jobs = jobs
 
     @property
     def id(self) -> str:
@@ -72,21 +89,73 @@ class LocalJob:
 
     def done(self) -> bool:
         """Whether the process has ended."""
-        return bool(self._job.done())
+        if not self._job.done():
+            return False
+        if self._job.state == "INTERRUPTED":
+            # The controller was killed, and its worker goes on without it.
+            _kill(_processes(self._jobs, self.id))
+        return True
 
     def reason(self) -> str:
-        """State and the tail of its log."""
-        path = Path(self._job.paths.stderr)
-        log = path.read_text("utf-8", errors="replace")[-2000:] if path.exists() else ""
-        return f"the worker ended without a result. {log}".strip()
+        """Whether it was killed, and where its log is."""
+        killed = not Path(self._job.paths.result_pickle).exists()
+        what = "was killed, perhaps because memory ran out" if killed else "ended without a result"
+        return f"the worker {what}; its log is {self._job.paths.stdout}"
+
+    def log(self) -> str:
+        """Tail of what it wrote."""
+        try:
+            text = Path(self._job.paths.stdout).read_text("utf-8", errors="replace")
+        except OSError:
+            return ""
+        return text[-_LOG_CHARACTERS:].strip()
 
     def cancel(self) -> None:
-        """Kill the process and its child: what they wrote is complete or not there."""
-        try:
+        """Kill controller and worker: what they wrote is complete or not there."""
+        with suppress(psutil.NoSuchProcess):
             controller = psutil.Process(int(self._job.job_id))
-            processes = [*controller.children(recursive=True), controller]
-        except psutil.NoSuchProcess:
-            return
-        for process in processes:
+            # A controller that stands still starts no worker behind our back.
+            controller.suspend()
+            _kill([controller, *controller.children(recursive=True)])
+        self._job.done()
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Processes that are started here do not see ctrl-C: the master stops them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _processes(jobs: Path, job_id: str | None = None) -> Iterator[psutil.Process]:
+    """Controllers and workers of a run, or the workers of one job."""
+    home = jobs.resolve()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            command = process.cmdline()
+            if not _MODULES.intersection(command):
+                continue
+            if Path(command[-1]).resolve().parent != home:
+                continue
+            if job_id is None or process.environ().get(_JOB_ID) == job_id:
+                yield process
+
+
+def _kill(victims: Iterable[psutil.Process]) -> None:
+    """Kill processes and wait until they are gone."""
+    alive = {}
+    for victim in victims:
+        start = processes.started(victim.pid)
+        if start is not None:
+            alive[victim.pid] = start
             with suppress(psutil.NoSuchProcess):
-                process.kill()
+                victim.kill()
+    deadline = time.monotonic() + _GONE_S
+    while any(processes.is_alive(*one) for one in alive.items()) and time.monotonic() < deadline:
+        time.sleep(0.01)

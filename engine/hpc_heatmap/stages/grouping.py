@@ -23,7 +23,7 @@ from hpc_heatmap.tissue import TissueMask, cell_fractions, detect_tissue
 __all__ = ["GroupingInput", "choose_cells", "group_slide", "slide_geometry"]
 
 #: Tiles that are read at once: memory stays at some megabytes.
-_TILES_AT_ONCE = 64
+_TILES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)

@@ -52,16 +52,18 @@ def detect_lesions(heatmap: Heatmap, threshold: float, radius: float) -> list[Le
     """
     found = [
         lesion
-        for island in _islands(heatmap, threshold, reach=int(2 * radius) + 2)
-        for lesion in _lesions_of(heatmap, island, threshold, radius)
+        for island, hot in _islands(heatmap, threshold, reach=int(2 * radius) + 2)
+        for lesion in _lesions_of(heatmap, island, hot, radius)
     ]
     found.sort(key=lambda lesion: (-lesion.score, lesion.y_px, lesion.x_px))
     return [replace(lesion, number=number) for number, lesion in enumerate(found, start=1)]
 
 
-def _islands(heatmap: Heatmap, threshold: float, reach: int) -> Iterator[tuple[slice, slice]]:
-    """Rectangles of samples that hold all scores above the threshold and do not influence each
-    other: blocks of samples that are joined where they lie within `reach`.
+def _islands(
+    heatmap: Heatmap, threshold: float, reach: int
+) -> Iterator[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+    """Rectangles with the samples above the threshold that belong to them. What belongs to one
+    does not influence another: it is farther away than `reach`. The rectangles may overlap.
     """
     dataset = heatmap.dataset()
     rows, columns = dataset.shape
@@ -71,18 +73,22 @@ def _islands(heatmap: Heatmap, threshold: float, reach: int) -> Iterator[tuple[s
         hot[i, j] = bool((dataset[here] >= threshold).any())
     margin = -(-reach // _BLOCK)
     joined = ndimage.binary_dilation(hot, _EIGHT, iterations=margin)
-    for i, j in ndimage.find_objects(ndimage.label(joined, _EIGHT)[0]):
-        yield (
+    islands = ndimage.label(joined, _EIGHT)[0]
+    for number, (i, j) in enumerate(ndimage.find_objects(islands), start=1):
+        island = (
             slice(i.start * _BLOCK, min(i.stop * _BLOCK, rows)),
             slice(j.start * _BLOCK, min(j.stop * _BLOCK, columns)),
         )
+        above = dataset[island] >= threshold
+        for k, m in np.argwhere(islands[i, j] != number).tolist():
+            above[k * _BLOCK : (k + 1) * _BLOCK, m * _BLOCK : (m + 1) * _BLOCK] = False
+        yield island, above
 
 
 def _lesions_of(
-    heatmap: Heatmap, island: tuple[slice, slice], threshold: float, radius: float
+    heatmap: Heatmap, island: tuple[slice, slice], mask: npt.NDArray[np.bool_], radius: float
 ) -> Iterator[Lesion]:
     scores = heatmap.dataset()[island]
-    mask = scores >= threshold
     if radius >= 1:
         # Beyond the border there is no score, so nothing is closed against it.
         pad = int(radius) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,8 @@ from hpc_heatmap.geometry import Axis, Geometry
 
 __all__ = ["stitch"]
 
-#: Groups whose scores are kept in memory while neighbouring blocks are stitched.
-_GROUPS_IN_MEMORY = 64
+#: Scores that are kept in memory while neighbouring blocks are stitched.
+_BYTES_IN_MEMORY = 2**25
 
 
 def stitch(
@@ -53,8 +54,10 @@ def stitch(
     """
     group_of = np.full((geometry.y.n_cells, geometry.x.n_cells), -1, np.int32)
     group_of[tuple(table.cells.T)] = table.group
+    largest_group = int(np.bincount(table.group[table.tissue]).max(initial=1))
+    group_bytes = 4 * math.prod(geometry.block_shape) * largest_group
 
-    @lru_cache(maxsize=_GROUPS_IN_MEMORY)
+    @lru_cache(maxsize=max(2, _BYTES_IN_MEMORY // group_bytes))
     def group(index: int) -> tuple[GroupScores, dict[tuple[int, int], int]]:
         scores = read_scores(score_path(index))
         return scores, {(r, c): k for k, (r, c) in enumerate(scores.cells.tolist())}

@@ -1,35 +1,29 @@
-"""The code that runs on a node: one task, from its name to its files."""
+"""The code that runs on a node: one task, from its name to its files.
+
+Each stage imports what it needs when it runs: a task is short, and imports are half of it.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
+from hpc_heatmap import processes
 from hpc_heatmap.errors import HpcHeatmapError, Interrupted
-from hpc_heatmap.formats.group_file import open_groups
-from hpc_heatmap.formats.heatmap import Heatmap
-from hpc_heatmap.formats.lesion_files import write_lesions_csv, write_lesions_geojson
-from hpc_heatmap.formats.lookup import read_lookup
 from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
-from hpc_heatmap.formats.score_file import write_scores
-from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, TaskRecord, write_failure, write_record
 from hpc_heatmap.model import Classifier, load_classifier, read_descriptor
-from hpc_heatmap.slide import Slide
-from hpc_heatmap.stages.grouping import GroupingInput, group_slide
-from hpc_heatmap.stages.lesions import detect_lesions, kernel_radius
-from hpc_heatmap.stages.pictures import draw_overview
-from hpc_heatmap.stages.scoring import score_group
-from hpc_heatmap.stages.stitching import stitch
 
 __all__ = ["Stage", "Task", "load_run_classifier", "perform"]
 
@@ -79,6 +73,9 @@ class _Work:
 def perform(task: Task, classifier: Classifier | None = None) -> None:
     """Do a task and record it. What fails for a reason of its own is written to ``failures/``.
 
+    A task whose run is cancelled or whose master is gone stops without a word: the next master
+    may sweep its files away meanwhile, which is no failure.
+
     Parameters
     ----------
     task
@@ -89,20 +86,23 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
     paths = RunPaths(Path(task.run))
     started, cpu_before, wall = time.time(), time.process_time(), time.perf_counter()
     work = _Work()
+    go_on = _Watch(task, paths)
     try:
         run = read_run_file(paths.run_file)
         slide = next(s for s in run.slides if s.id == task.slide_id)
-        go_on = _watch(task, paths)
+        go_on()
         if task.stage is Stage.GROUPING:
             _group(paths, run, slide, go_on)
             work.bytes_read = paths.slide(slide.id).groups.stat().st_size
         elif task.stage is Stage.SCORING:
             _score(paths, run, task, classifier, work, go_on)
         else:
-            _stitch(paths, run, slide, go_on)
+            _stitch(paths, run, slide, work, go_on)
     except Interrupted:
         return
     except Exception as error:
+        if go_on.stop_reason():
+            return
         write_failure(paths, failure_of(task, None, error))
     record = TaskRecord(
         stage=task.stage.value,
@@ -119,7 +119,10 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
         bytes_read=work.bytes_read,
         windows=work.windows,
     )
-    write_record(paths, f"{task.slide_id}-{task.stage}-{uuid4().hex[:8]}", record)
+    if paths.run_file.exists():
+        # The next master may sweep the draft of the record away.
+        with suppress(FileNotFoundError):
+            write_record(paths, f"{task.slide_id}-{task.stage}-{uuid4().hex[:8]}", record)
 
 
 def failure_of(task: Task, group: int | None, error: Exception) -> Failure:
@@ -137,6 +140,8 @@ def failure_of(task: Task, group: int | None, error: Exception) -> Failure:
 
 
 def _group(paths: RunPaths, run: RunFile, slide: SlideEntry, go_on: Callable[[], None]) -> None:
+    from hpc_heatmap.stages.grouping import GroupingInput, group_slide
+
     given = GroupingInput(
         slide_id=slide.id,
         slide_path=slide.path,
@@ -170,8 +175,12 @@ def _score(
     task: Task,
     classifier: Classifier | None,
     work: _Work,
-    go_on: Callable[[], None],
+    go_on: _Watch,
 ) -> None:
+    from hpc_heatmap.formats.group_file import open_groups
+    from hpc_heatmap.formats.score_file import write_scores
+    from hpc_heatmap.stages.scoring import score_group
+
     classifier = classifier or load_run_classifier(paths, run, task.threads)
     slide_paths = paths.slide(task.slide_id)
     with open_groups(slide_paths.groups) as groups:
@@ -188,7 +197,7 @@ def _score(
                 )
                 write_scores(target, scores)
             except HpcHeatmapError as error:
-                if error.scope != "group":
+                if error.scope != "group" or go_on.stop_reason():
                     raise
                 write_failure(paths, failure_of(task, index, error))
                 continue
@@ -197,63 +206,80 @@ def _score(
             work.model_s += took.model_s
 
 
-def _stitch(paths: RunPaths, run: RunFile, entry: SlideEntry, go_on: Callable[[], None]) -> None:
+def _stitch(
+    paths: RunPaths, run: RunFile, entry: SlideEntry, work: _Work, go_on: Callable[[], None]
+) -> None:
+    """Stitch a slide, where it is not yet, and make lesions and pictures of its heatmap."""
+    from hpc_heatmap.formats.heatmap import Heatmap
+    from hpc_heatmap.formats.lesion_files import write_lesions_csv, write_lesions_geojson
+    from hpc_heatmap.formats.lookup import read_lookup
+    from hpc_heatmap.formats.slide_summary import read_summary
+    from hpc_heatmap.slide import Slide
+    from hpc_heatmap.stages.grouping import slide_geometry
+    from hpc_heatmap.stages.lesions import detect_lesions, kernel_radius
+    from hpc_heatmap.stages.pictures import draw_overview
+    from hpc_heatmap.stages.stitching import stitch
+
     files = paths.slide(entry.id)
-    summary = read_summary(files.summary)
-    with open_groups(files.groups) as groups:
-        header = groups.header
-    geometry = header.geometry(run.stride_px)
-    attributes = {
-        "slide_id": entry.id,
-        "slide_path": entry.path,
-        "slide_size_px": (entry.width_px, entry.height_px),
-        "window_px": run.model.window_px,
-        "read_spacing_um": (header.spacing_x_um, header.spacing_y_um),
-        "model": run.model.name,
-        "model_sha256": run.model.sha256 or "",
-        "lesion_class": run.model.lesion_class or "",
-        "unreadable_patches": summary.n_unreadable,
-    }
-    # Pictures and lesions come first, from the heatmap before it has its name: the heatmap's
-    # name says that all of the slide is done.
-    draft = files.heatmap_draft
-    stitch(draft, geometry, read_lookup(files.lookup), files.group_scores, attributes, go_on)
-    with Heatmap(draft) as heatmap, Slide(entry.path, spacing_um=run.settings.spacing) as slide:
-        radius = kernel_radius(run.model.window_px, run.stride_px)
-        lesions = detect_lesions(heatmap, run.settings.threshold, radius)
-        write_lesions_csv(files.lesions_csv, lesions, entry.spacing_um)
-        write_lesions_geojson(files.lesions_geojson, lesions, entry.spacing_um)
-        title = (
-            f"{entry.id}: {len(lesions)} lesions at {run.settings.threshold:g}, {run.model.name}"
-        )
-        draw_overview(files.overview, slide, heatmap, title)
-    os.replace(draft, files.heatmap)
+    with Slide(entry.path, spacing_um=run.settings.spacing) as slide:
+        view = slide.view(run.model.requested_spacing_um)
+        if not files.heatmap.exists():
+            attributes = {
+                "slide_id": entry.id,
+                "slide_path": entry.path,
+                "slide_size_px": (entry.width_px, entry.height_px),
+                "window_px": run.model.window_px,
+                "read_spacing_um": view.spacing_um or (math.nan, math.nan),
+                "model": run.model.name,
+                "model_sha256": run.model.sha256 or "",
+                "lesion_class": run.model.lesion_class or "",
+                "unreadable_patches": read_summary(files.summary).n_unreadable,
+            }
+            geometry = slide_geometry(view, run.model.window_px, run.stride_px)
+            table = read_lookup(files.lookup)
+            stitch(files.heatmap, geometry, table, files.group_scores, attributes, go_on)
+            work.bytes_read = sum(
+                files.group_scores(g).stat().st_size for g in range(table.n_groups)
+            )
+        with Heatmap(files.heatmap) as heatmap:
+            go_on()
+            radius = kernel_radius(run.model.window_px, run.stride_px)
+            lesions = detect_lesions(heatmap, run.settings.threshold, radius)
+            write_lesions_csv(files.lesions_csv, lesions, entry.spacing_um)
+            write_lesions_geojson(files.lesions_geojson, lesions, entry.spacing_um)
+            title = (
+                f"{entry.id}: {len(lesions)} lesions at {run.settings.threshold:g}, "
+                f"{run.model.name}"
+            )
+            draw_overview(files.overview, slide, heatmap, title)
 
 
-def _watch(task: Task, paths: RunPaths) -> Callable[[], None]:
-    """A function that raises once the run is cancelled or the master on this machine is gone."""
-    import psutil
+class _Watch:
+    """Call it now and then: it raises once the work is to stop."""
 
-    last = 0.0
+    def __init__(self, task: Task, paths: RunPaths) -> None:
+        self._paths = paths
+        self._master = task.master
+        self._last = -math.inf
 
-    def go_on() -> None:
-        nonlocal last
+    def __call__(self) -> None:
         now = time.monotonic()
-        if now - last < 0.5:
+        if now - self._last < 0.5:
             return
-        last = now
-        if paths.cancelled.exists():
-            raise Interrupted("The run was cancelled.")
-        if task.master is not None:
-            pid, created = task.master
-            try:
-                alive = abs(psutil.Process(pid).create_time() - created) < 1
-            except psutil.NoSuchProcess:
-                alive = False
-            if not alive:
-                raise Interrupted("The master is gone.")
+        self._last = now
+        reason = self.stop_reason()
+        if reason:
+            raise Interrupted(reason)
 
-    return go_on
+    def stop_reason(self) -> str | None:
+        """Why the work is to stop now, None where it is not."""
+        if self._paths.cancelled.exists():
+            return "The run was cancelled."
+        if not self._paths.run_file.exists():
+            return "The run directory is gone."
+        if self._master is not None and not processes.is_alive(*self._master):
+            return "The master is gone."
+        return None
 
 
 def peak_memory_bytes() -> int:
