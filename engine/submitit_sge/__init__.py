@@ -6,8 +6,13 @@ Installed, it is found by itself::
     executor.update_parameters(timeout_min=60, mem_gb=4, cpus_per_task=2, sge_pe="smp")
     jobs = executor.map_array(function, arguments)
 
-All parameters are those of `SgeParameters`. Jobs start in the home directory, with the site's
-default environment: name ``export_env`` or ``setup`` lines where they need more.
+Parameters are submitit's shared ones and, with the prefix ``sge_``, those of `SgeParameters`.
+Without AutoExecutor, `SgeExecutor` takes all of them without a prefix. Jobs start in the home
+directory, with the site's default environment: see ``export_env`` and ``setup``.
+
+What Grid Engine cannot tell: a deletion and a kill leave the same record, so that a job deleted by
+another process while no poll saw it go is FAILED; and a task deleted while it was pending leaves
+none, so that it takes some polls to be CANCELLED.
 """
 
 from submitit_sge.environment import SgeJobEnvironment

@@ -18,7 +18,7 @@ from submitit.core import core, plugins
 from submitit.core.utils import DelayedSubmission, FailedSubmissionError, JobPaths
 
 from submitit_sge.job import SgeJob
-from submitit_sge.parameters import SHARED_NAMES, SgeParameters
+from submitit_sge.parameters import SgeParameters
 from submitit_sge.script import make_script
 
 __all__ = ["SgeExecutor"]
@@ -75,8 +75,15 @@ class SgeExecutor(core.PicklingExecutor):
 
     @classmethod
     def _equivalence_dict(cls) -> core.EquivalenceDict:
-        names = core.EquivalenceDict.__annotations__
-        return {k: v for k, v in SHARED_NAMES.items() if k in names}  # type: ignore[return-value]
+        return {
+            "name": "job_name",
+            "timeout_min": "h_rt",
+            "mem_gb": "mem_gb",
+            "nodes": "nodes",
+            "cpus_per_task": "slots",
+            "gpus_per_node": "gpus",
+            "tasks_per_node": "tasks_per_node",
+        }
 
     @classmethod
     def _valid_parameters(cls) -> set[str]:
@@ -86,6 +93,8 @@ class SgeExecutor(core.PicklingExecutor):
         params = dict(params)
         if (minutes := params.pop("timeout_min", None)) is not None:
             params.setdefault("h_rt", round(60 * minutes))
+        if "array_parallelism" in params:
+            params["tc"] = params.pop("array_parallelism")
         return super()._convert_parameters(params)
 
     def _internal_update_parameters(self, **kwargs: Any) -> None:
@@ -97,8 +106,6 @@ class SgeExecutor(core.PicklingExecutor):
             There is no such parameter, or not with this value.
         """
         kwargs = self._convert_parameters(kwargs)
-        if "array_parallelism" in kwargs:
-            kwargs["tc"] = kwargs.pop("array_parallelism")
         valid = {f.name: f.default for f in fields(SgeParameters)}
         if unknown := sorted(set(kwargs) - set(valid)):
             known = "\n  - ".join(f"{k} (default: {v!r})" for k, v in sorted(valid.items()))
@@ -109,29 +116,36 @@ class SgeExecutor(core.PicklingExecutor):
     def _internal_process_submissions(
         self, delayed_submissions: list[DelayedSubmission]
     ) -> list[core.Job[Any]]:
-        parameters = SgeParameters(**self.parameters)
+        parameters = self._read_parameters()
         array = len(delayed_submissions) > 1
         size = read_max_tasks() if array else 1
         jobs: list[core.Job[Any]] = []
         pickles: list[Path] = []
+        scripts: list[Path] = []
         try:
             self._dump(delayed_submissions, parameters, pickles)
             hold: list[str] = []
             for start in range(0, len(pickles), size):
                 chunk = pickles[start : start + size]
-                number = self._qsub(parameters, len(chunk) if array else None, hold)
+                tasks = len(chunk) if array else None
+                scripts.append(self._folder / f".submission_file_{uuid.uuid4().hex}.sh")
+                number = self._qsub(scripts[-1], parameters, tasks, hold)
                 hold = [number] if parameters.tc is not None else []
                 ids = [f"{number}_{i}" for i in range(len(chunk))] if array else [number]
                 new: list[core.Job[Any]] = [SgeJob(self.folder, job_id) for job_id in ids]
                 jobs += new
+                new[0].paths.move_temporary_file(scripts[-1], "submission_file")
                 for job, pickle in zip(new, chunk, strict=True):
                     job.paths.move_temporary_file(pickle, "submitted_pickle")
         except BaseException:
             SgeJob.cancel_all(jobs, check=False)
-            for path in [*pickles, *(job.paths.submitted_pickle for job in jobs)]:
+            for path in [*pickles, *scripts, *(job.paths.submitted_pickle for job in jobs)]:
                 path.unlink(missing_ok=True)
             raise
         return jobs
+
+    def _read_parameters(self) -> SgeParameters:
+        return SgeParameters(**self.parameters)
 
     def _dump(
         self,
@@ -140,12 +154,11 @@ class SgeExecutor(core.PicklingExecutor):
         pickles: list[Path],
     ) -> None:
         """Write the pickles and append their paths to `pickles`, also of those half written."""
-        folder = JobPaths.get_first_id_independent_folder(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         minutes = -(-parameters.time_limit_s // 60) or _NO_LIMIT_MIN
         for number, submission in enumerate(submissions):
             submission.set_timeout(minutes, self.max_num_timeout)
-            pickles.append(folder / f"{uuid.uuid4().hex}.pkl")
+            pickles.append(self._folder / f"{uuid.uuid4().hex}.pkl")
             submission.dump(pickles[-1])
             size = len(submissions) * pickles[-1].stat().st_size / 1024**3
             if number == 0 and size > self.max_pickle_size_gb:
@@ -154,26 +167,25 @@ class SgeExecutor(core.PicklingExecutor):
                     f"instead of data, or raise max_pickle_size_gb ({self.max_pickle_size_gb})."
                 )
 
-    def _qsub(self, parameters: SgeParameters, tasks: int | None, hold: Sequence[str]) -> str:
-        """Submit one job or array and return its number."""
-        folder = JobPaths.get_first_id_independent_folder(self.folder)
-        path = folder / f".submission_file_{uuid.uuid4().hex}.sh"
-        command = ["qsub", *parameters.qsub_arguments(tasks, hold), str(path)]
+    def _qsub(
+        self, script: Path, parameters: SgeParameters, tasks: int | None, hold: Sequence[str]
+    ) -> str:
+        """Write the script, submit it as a job or an array, and return its number."""
+        command = ["qsub", *parameters.qsub_arguments(tasks, hold), str(script)]
         text = make_script(self._submitit_command_str, self.folder, parameters, command)
+        script.write_text(text, encoding="utf-8", errors="surrogateescape")
         self._throttle()
         self._last_job_submitted = time.time()
-        try:
-            path.write_text(text, encoding="utf-8", errors="surrogateescape")
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            if done.returncode:
-                said = " ".join((done.stderr + done.stdout).replace("Exiting.", "").split())
-                raise FailedSubmissionError(f"qsub refused the job: {said}")
-            number = self._get_job_id_from_submission_command(done.stdout)
-            kept = SgeJob[Any](self.folder, number if tasks is None else f"{number}_0").paths
-            kept.move_temporary_file(path, "submission_file")
-        finally:
-            path.unlink(missing_ok=True)
-        return number
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            said = " ".join((done.stderr + done.stdout).replace("Exiting.", "").split())
+            raise FailedSubmissionError(f"qsub refused the job: {said}")
+        return self._get_job_id_from_submission_command(done.stdout)
+
+    @property
+    def _folder(self) -> Path:
+        """Where files wait for their job's number."""
+        return JobPaths.get_first_id_independent_folder(self.folder)
 
     @property
     def _submitit_command_str(self) -> str:
@@ -183,10 +195,10 @@ class SgeExecutor(core.PicklingExecutor):
         return 1
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
-        return make_script(command, self.folder, SgeParameters(**self.parameters))
+        return make_script(command, self.folder, self._read_parameters())
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        arguments = SgeParameters(**self.parameters).qsub_arguments()
+        arguments = self._read_parameters().qsub_arguments()
         return ["qsub", *arguments, str(submission_file_path)]
 
     @staticmethod

@@ -9,19 +9,7 @@ from dataclasses import dataclass
 
 from submitit_sge.units import read_seconds
 
-__all__ = ["SHARED_NAMES", "SgeParameters"]
-
-#: submitit's names for all clusters, and ours.
-SHARED_NAMES = {
-    "name": "job_name",
-    "timeout_min": "h_rt",
-    "mem_gb": "mem_gb",
-    "nodes": "nodes",
-    "cpus_per_task": "slots",
-    "gpus_per_node": "gpus",
-    "tasks_per_node": "tasks_per_node",
-    "array_parallelism": "tc",
-}
+__all__ = ["SgeParameters"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +107,12 @@ class SgeParameters:
                 f"{self.slots} slots need a parallel environment that stays on one host: set pe "
                 "(AutoExecutor: sge_pe). `qconf -spl` lists them."
             )
-        read_seconds(self.h_rt)
+        # With more, submitit takes the signal for a preemption and starts the job again for ever.
+        most = max(600, self.time_limit_s // 5)
+        if self.time_limit_s and self.signal_delay_s > most:
+            raise ValueError(
+                f"signal_delay_s={self.signal_delay_s}: at most {most} with h_rt={self.h_rt}."
+            )
 
     @property
     def time_limit_s(self) -> int:

@@ -53,14 +53,14 @@ def make_script(
     streams = f">>{out} 2>&1" if parameters.stderr_to_stdout else f">>{out} 2>>{err}"
     lines += [
         f"{{ mkdir -p -- {_quote(paths.folder)} && : >>{out}; }} || exit {CANNOT_WRITE}",
-        f"exec </dev/null {streams}",
+        f"exec {streams}",
         "# Until Python listens to them, these signals must not end the job.",
         "trap '' USR1 USR2",
         "export SUBMITIT_EXECUTOR=sge",
     ]
     if python_path := os.environ.get("PYTHONPATH"):
         lines.append(f"export PYTHONPATH={shlex.quote(python_path)}")
-    return "\n".join([*lines, "", *parameters.setup, "", f"exec {command}", ""])
+    return "\n".join([*lines, "", *parameters.setup, "", f"exec {command} </dev/null", ""])
 
 
 def _quote(path: Path) -> str:
