@@ -28,6 +28,7 @@ def test_both_distributions_need_the_same_for_the_engine() -> None:
     assert set(root["dependencies"]) - PLUGIN_ONLY == set(engine["dependencies"])  # type: ignore[call-overload]
     assert set(root["dependencies"]) >= PLUGIN_ONLY  # type: ignore[call-overload]
     assert root["scripts"] == engine["scripts"]
+    assert root["entry-points"]["submitit"] == engine["entry-points"]["submitit"]  # type: ignore[index]
     assert root["requires-python"] == engine["requires-python"]
 
 
@@ -55,7 +56,7 @@ def test_wheel_holds_what_it_should(folder: str, plugin: bool, tmp_path: Path) -
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "hpc_heatmap/py.typed" in names
+    assert {"hpc_heatmap/py.typed", "submitit_sge/py.typed", "submitit_sge/job.py"} <= set(names)
     assert {f"hpc_heatmap/demo_model/{n}" for n in ("model.pt2", "model.json")} <= set(names)
     assert names.count("napari_hpc_heatmap/napari.yaml") == int(plugin)
     assert any(n.startswith("napari_hpc_heatmap/") for n in names) is plugin
