@@ -186,7 +186,12 @@ class LaunchSettings(Settings):
     """Where tasks run: 'local', 'slurm' or 'sge'."""
 
     profile: Path | None = None
-    """TOML file with what the cluster's site needs; `hpc-heatmap doctor --profile FILE` checks it."""
+    """TOML file with what the site needs; `hpc-heatmap doctor --profile FILE` checks it."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether tasks are processes of this machine."""
+        return self.cluster is Cluster.LOCAL and self.profile is None
 
     workers: PositiveInt | None = None
     """Processes at once, one core each. Default: the cores that this process may use."""

@@ -123,21 +123,34 @@ class _Silence:
         return None
 
 
-def _go_on(planned: Run, launch: LaunchSettings | None, *, detach: bool, quiet: bool) -> int:
-    """Resume a run, here or detached, and say how it ended."""
+def _go_on(
+    planned: Run,
+    launch: LaunchSettings | None,
+    *,
+    detach: bool,
+    quiet: bool,
+    continued: bool = False,
+) -> int:
+    """Do what is missing in a run, here or by a master elsewhere, and say how it ended."""
     from hpc_heatmap.cli.progress import follow, print_outcome
 
-    if detach:
-        pid = planned.resume_detached(launch)
+    launch = launch or planned.last_launch()
+    if (detach or planned.has_master_elsewhere(launch)) and not continued:
+        is_there = planned.launch(launch)
         console.print(
-            f"Process {pid} works on {planned.root}.\n"
-            f"Follow it with: hpc-heatmap status {planned.root} --watch",
+            f"{planned.root} goes on by itself.\n"
+            f"Follow it with: hpc-heatmap status {planned.root} --watch\n"
+            f"Stop it with:   hpc-heatmap cancel {planned.root}",
             markup=False,
         )
-        return 0
+        if detach:
+            return 0
+        with follow(errors, quiet=quiet) as show:
+            planned.wait(is_there, show)
+        return print_outcome(console, errors, planned, planned.status())
     try:
         with follow(errors, quiet=quiet) as show:
-            status = planned.resume(launch, on_status=show)
+            status = planned.resume(launch, on_status=show, fresh=not continued)
     except KeyboardInterrupt:
         raise Interrupted(
             f"Stopped. What is complete is kept: `hpc-heatmap resume {planned.root}` goes on."
@@ -161,12 +174,13 @@ def resume(
         ),
     ] = False,
     quiet: Quiet = False,
+    continued: Annotated[bool, Parameter(negative="", show=False)] = False,
 ) -> int:
     """Do what is missing in a run; nothing that is complete is done twice.
 
     What has failed before is tried again. Deleting a result and resuming makes it anew.
     """
-    return _go_on(open_run(directory), launch, detach=detach, quiet=quiet)
+    return _go_on(open_run(directory), launch, detach=detach, quiet=quiet, continued=continued)
 
 
 @app.command

@@ -133,6 +133,11 @@ class RunPaths:
         return self.root / "master.log"
 
     @property
+    def launch(self) -> Path:
+        """Where and how the run was launched last."""
+        return self.root / "launch.json"
+
+    @property
     def cancelled(self) -> Path:
         """Exists while the run is cancelled."""
         return self.root / "cancelled"

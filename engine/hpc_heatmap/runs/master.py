@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from hpc_heatmap.errors import (
     Interrupted,
@@ -29,7 +30,7 @@ from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, read_failures, write_failure
 from hpc_heatmap.runs.lease import Lease
 from hpc_heatmap.runs.status import RunStatus, missing_groups, next_stage, run_status
-from hpc_heatmap.schedulers import Job, Scheduler
+from hpc_heatmap.schedulers import Job, QueueFullError, Scheduler
 from hpc_heatmap.settings import LaunchSettings
 from hpc_heatmap.stages.task import Stage, Task
 
@@ -37,6 +38,7 @@ __all__ = ["Master"]
 
 _POLL_S = 0.05
 _LOOK_S = 0.5
+_QUEUE_FULL_S = 10.0
 #: A run needs at least this much space to go on.
 _LEAST_FREE_BYTES = 1 << 20
 #: Errors of a task that stop the run, and what the master raises for them; else WorkError.
@@ -82,6 +84,9 @@ class Master:
         self._running: dict[Job, Task] = {}
         self._tries: Counter[tuple[str, Stage, tuple[int, ...]]] = Counter()
         self._last_look = 0.0
+        #: After a refusal: when to submit again, and how much.
+        self._not_before = 0.0
+        self._room = scheduler.max_array
 
     def drive(self) -> RunStatus:
         """Work until nothing is left to do, or nothing can be done.
@@ -98,7 +103,7 @@ class Master:
             The model gave NaN or the wrong shape.
         """
         with self._lease:
-            self._scheduler.stop_orphans()
+            self._adopt()
             self._clean()
             for slide in self._run.slides:
                 if not slide.problem:
@@ -106,10 +111,18 @@ class Master:
             try:
                 self._loop()
             except ReadOnlyError as error:
+                self._stop_jobs()
                 # It could be written when the run started.
                 raise StorageError(str(error)) from error
-            finally:
+            except SystemExit:
+                # A scheduler moves this master elsewhere: the next one takes its jobs over.
+                if self._scheduler.own_processes:
+                    self._stop_jobs()
+                raise
+            except BaseException:
                 self._stop_jobs()
+                raise
+            finally:
                 self._clean_partials()
             with suppress(StorageError):
                 self._write_lookup()
@@ -123,15 +136,53 @@ class Master:
             if self._paths.cancelled.exists():
                 raise Interrupted(f"The run {self._paths.root} was cancelled.")
             self._lease.beat()
-            while self._queue and len(self._running) < self._scheduler.slots:
-                task = heapq.heappop(self._queue)[-1]
-                self._running[self._scheduler.submit(task)] = task
+            self._submit()
             ended = [job for job in self._running if job.done()]
             for job in ended:
                 self._after(job, self._running.pop(job))
             self._look()
             if not ended:
                 time.sleep(_POLL_S)
+
+    def _adopt(self) -> None:
+        """Take over what an earlier master has left in a queue."""
+        for job, (stage, slide_id, groups) in self._scheduler.adopt().items():
+            if slide_id in self._rank:
+                self._running[job] = self._task(stage, slide_id, groups)
+
+    def _submit(self) -> None:
+        """Submit what waits, as arrays, while there is room."""
+        while self._queue and time.monotonic() >= self._not_before:
+            room = self._scheduler.slots - len(self._running)
+            if room <= 0:
+                return
+            tasks = self._next_array(min(room, self._scheduler.max_array))
+            try:
+                jobs = self._scheduler.submit(tasks)
+            except QueueFullError:
+                # Others' jobs, or a limit that we do not know: wait politely, with what fits.
+                for task in tasks:
+                    self._push(task)
+                self._not_before = time.monotonic() + _QUEUE_FULL_S
+                self._room = max(1, len(tasks) // 2)
+                return
+            self._running.update(zip(jobs, tasks, strict=True))
+
+    def _next_array(self, longest: int) -> list[Task]:
+        """Tasks that wait and may share an array: of one stage, and scoring of one slide."""
+        first = heapq.heappop(self._queue)[-1]
+        tasks = [first]
+        limit = min(longest, self._room)
+        self._room = self._scheduler.max_array
+        while self._queue and len(tasks) < limit:
+            following = self._queue[0][-1]
+            same_slide = following.slide_id == first.slide_id
+            if following.stage is not first.stage or (
+                first.stage is Stage.SCORING and not same_slide
+            ):
+                break
+            tasks.append(heapq.heappop(self._queue)[-1])
+        return tasks
 
     def _after(self, job: Job, task: Task) -> None:
         """See from the files what an ended task has left to do."""
@@ -152,6 +203,11 @@ class Master:
                 f"The disk of {self._paths.root} is full: free some space, then `hpc-heatmap "
                 f"resume {self._paths.root}`."
             )
+        if task.stage is Stage.SCORING:
+            # What it has done counts: a task that is stopped again and again still gets on.
+            files = self._paths.slide(task.slide_id)
+            left = tuple(g for g in task.groups if not files.group_scores(g).exists())
+            task = replace(task, groups=left)
         key = (task.slide_id, task.stage, task.groups)
         self._tries[key] += 1
         if self._tries[key] <= self._launch.retries:
@@ -186,13 +242,16 @@ class Master:
         """Queue the next stage of a slide."""
         files = self._paths.slide(slide_id)
         stage = next_stage(files)
-        if stage is None:
+        if stage is None or any(
+            t.slide_id == slide_id and t.stage is not Stage.SCORING for t in self._pending()
+        ):
             return
         if stage is not Stage.SCORING:
             self._push(self._task(stage, slide_id))
             return
         summary = read_summary(files.summary)
-        missing = missing_groups(files, summary.n_groups)
+        taken = {g for t in self._pending() if t.slide_id == slide_id for g in t.groups}
+        missing = [g for g in missing_groups(files, summary.n_groups) if g not in taken]
         if any(f.slide == slide_id for f in read_failures(self._paths)):
             return
         per_group = summary.n_windows / summary.n_groups
@@ -200,14 +259,21 @@ class Master:
             len(missing),
             per_group / (self._run.windows_per_s or 1.0),
             60 * self._launch.task_minutes,
-            self._scheduler.slots,
+            self._scheduler.parallel(),
         ):
             self._push(self._task(Stage.SCORING, slide_id, tuple(missing[start:stop])))
 
     def _task(self, stage: Stage, slide_id: str, groups: tuple[int, ...] = ()) -> Task:
         holder = self._lease.holder
-        master = (holder.pid, holder.process_started)
-        return Task(str(self._paths.root), stage, slide_id, groups, master=master)
+        mine = (holder.pid, holder.process_started) if self._scheduler.own_processes else None
+        return Task(
+            str(self._paths.root),
+            stage,
+            slide_id,
+            groups,
+            threads=self._scheduler.threads,
+            master=mine,
+        )
 
     def _push(self, task: Task) -> None:
         """Earlier slides first, so that they are done early and their space can be freed."""
@@ -222,9 +288,11 @@ class Master:
     def _clean_partials(self) -> None:
         """Sweep away what tasks, plans and masters that were killed had begun to write.
 
-        No task runs now. Other programs may write elsewhere in the run directory, and a request
-        to cancel may come at any time: their drafts stay.
+        Nothing is swept while tasks run. Other programs may write elsewhere in the run directory,
+        and a request to cancel may come at any time: their drafts stay.
         """
+        if self._running:
+            return
         paths = self._paths
         folders = [paths.root, paths.model_folder, paths.tasks, paths.failures]
         for slide in self._run.slides:
@@ -251,8 +319,8 @@ class Master:
             write_run_lookup(self._paths.lookup_csv, summaries)
 
     def _stop_jobs(self) -> None:
-        for job in self._running:
-            job.cancel()
+        if self._running:
+            self._scheduler.stop_all()
         self._running.clear()
 
     def _look(self) -> None:

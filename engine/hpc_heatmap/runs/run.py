@@ -8,17 +8,28 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpc_heatmap.errors import Interrupted, ModelError, RunConflictError
-from hpc_heatmap.formats.atomic import storage_errors, write_json
+from pydantic import ValidationError
+
+from hpc_heatmap.errors import (
+    FormatError,
+    HpcHeatmapError,
+    Interrupted,
+    ModelError,
+    RunConflictError,
+)
+from hpc_heatmap.formats.atomic import read_json, storage_errors, write_json
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
 from hpc_heatmap.runs.lease import holder
-from hpc_heatmap.runs.status import RunStatus, run_status
-from hpc_heatmap.settings import LaunchSettings, RunSettings
+from hpc_heatmap.runs.status import RunStatus, State, run_status
+from hpc_heatmap.settings import LaunchSettings, MasterPlace, RunSettings
 
-__all__ = ["Run", "RunSlide", "open_run", "start_run"]
+if TYPE_CHECKING:
+    from hpc_heatmap.schedulers import Scheduler
+
+__all__ = ["MasterWork", "Run", "RunSlide", "open_run", "start_run"]
 
 PathLike = str | os.PathLike[str]
 
@@ -66,6 +77,26 @@ class RunSlide:
         return f"RunSlide({self.id!r})"
 
 
+class MasterWork:
+    """A master as a job: the call that is pickled, and submitted again when it is interrupted."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def __call__(self) -> None:
+        """Drive the run; how it ends is in its files."""
+        try:
+            Run(self.root).resume(fresh=False)
+        except HpcHeatmapError as error:
+            print(f"hpc-heatmap: {error}", file=sys.stderr)  # noqa: T201 - the job's log
+
+    def checkpoint(self) -> Any:
+        """What to go on with after an interruption."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
 class Run:
     """A run directory.
 
@@ -102,17 +133,20 @@ class Run:
         *,
         model: Any = None,
         on_status: Callable[[RunStatus], None] | None = None,
+        fresh: bool = True,
     ) -> RunStatus:
-        """Do what is missing, and return when nothing is left to do.
+        """Do what is missing with this process as the master; return when nothing is left to do.
 
         Parameters
         ----------
         launch
-            Where and how.
+            Where and how. Default: as the last time.
         model
             The classifier, for runs whose model is a Python function.
         on_status
             Called about twice a second.
+        fresh
+            Whether an earlier request to cancel is forgotten.
 
         Raises
         ------
@@ -126,53 +160,127 @@ class Run:
             The disk is full.
         """
         from hpc_heatmap.runs.master import Master
-        from hpc_heatmap.schedulers import Scheduler
+
+        launch = launch or self.last_launch()
+        scheduler = self._scheduler(launch, model)
+        if fresh:
+            self._forget_cancel()
+        self._remember(launch)
+        return Master(self.paths, self.file, scheduler, launch, on_status).drive()
+
+    def _scheduler(self, launch: LaunchSettings, model: Any = None) -> Scheduler:
         from hpc_heatmap.schedulers.in_process import InProcessScheduler
         from hpc_heatmap.schedulers.local import LocalScheduler
+        from hpc_heatmap.schedulers.profiles import make_cluster_scheduler, read_profile
 
-        launch = launch or LaunchSettings()
-        scheduler: Scheduler
         if self.file.model.file is None:
             if model is None:
                 raise ModelError(
                     f"The model of {self.root} is a Python function: resume the run from Python "
                     "with the same request, `start_run(slides, function, out)`."
                 )
-            scheduler = InProcessScheduler(model)
-        else:
-            session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-            scheduler = LocalScheduler(self.paths.jobs, session, launch.workers)
+            return InProcessScheduler(model)
+        session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        if launch.is_local:
+            return LocalScheduler(self.paths.jobs, session, launch.workers)
+        return make_cluster_scheduler(self.paths.jobs, session, read_profile(launch))
+
+    def last_launch(self) -> LaunchSettings:
+        """Where and how the run was launched last; on this machine where it never was."""
+        if not self.paths.launch.exists():
+            return LaunchSettings()
+        try:
+            return LaunchSettings(**read_json(self.paths.launch))
+        except (ValidationError, TypeError) as error:
+            raise FormatError(f"{self.paths.launch} is damaged: delete it.") from error
+
+    def _remember(self, launch: LaunchSettings) -> None:
+        values = launch.model_dump(mode="json")
+        if launch.profile is not None:
+            values["profile"] = os.path.abspath(launch.profile)
+        write_json(self.paths.launch, values)
+
+    def _forget_cancel(self) -> None:
         if holder(self.paths.master) is None:
             with storage_errors(self.paths.root):
                 self.paths.cancelled.unlink(missing_ok=True)
-        return Master(self.paths, self.file, scheduler, launch, on_status).drive()
 
-    def resume_detached(self, launch: LaunchSettings | None = None) -> int:
-        """Do what is missing in a process of its own that outlives this one.
+    def launch(self, launch: LaunchSettings | None = None) -> Callable[[], bool]:
+        """Do what is missing with a master that outlives this process.
+
+        It is a job of its own on a cluster, or a process of this machine: on a laptop, and where
+        the profile says so. The process writes to ``master.log``.
 
         Returns
         -------
-        int
-            Its process id; it writes to ``master.log``.
+        function
+            Tells whether the master is still there, waiting jobs included.
+
+        Raises
+        ------
+        SchedulerError
+            The scheduler refuses the master.
+        StorageError
+            The run directory cannot be written.
         """
-        launch = launch or LaunchSettings()
-        command = [sys.executable, "-m", "hpc_heatmap", "resume", str(self.root), "--quiet"]
-        for name, value in launch.model_dump(mode="json", exclude_none=True).items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+        from hpc_heatmap.schedulers.profiles import make_cluster_scheduler, read_profile
+
+        launch = launch or self.last_launch()
+        self._forget_cancel()
+        self._remember(launch)
+        if not launch.is_local:
+            profile = read_profile(launch)
+            if profile.master is MasterPlace.CLUSTER:
+                session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+                scheduler = make_cluster_scheduler(self.paths.jobs, session, profile)
+                job_id = scheduler.submit_master(MasterWork(str(self.root)))
+                return lambda: job_id in (scheduler.list_live() or {job_id})
+        command = [sys.executable, "-m", "hpc_heatmap", "resume", str(self.root)]
         with storage_errors(self.paths.master_log), self.paths.master_log.open("ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*command, "--quiet", "--continued"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         _detached.append(process)
-        return process.pid
+        return lambda: process.poll() is None
 
-    def cancel(self, timeout_s: float = 30.0) -> None:
+    def has_master_elsewhere(self, launch: LaunchSettings) -> bool:
+        """Whether a launch means a master that is not this process."""
+        from hpc_heatmap.schedulers.profiles import read_profile
+
+        return not launch.is_local and read_profile(launch).master is not MasterPlace.HERE
+
+    def wait(
+        self,
+        is_there: Callable[[], bool],
+        on_status: Callable[[RunStatus], None] = lambda status: None,
+    ) -> None:
+        """Wait until a master that :meth:`launch` gave has ended, by looking at files and at it."""
+        looked_at = 0.0
+        while True:
+            status = self.status()
+            on_status(status)
+            if status.state is State.DONE:
+                return
+            now = time.monotonic()
+            if status.master is None and now - looked_at > 3:
+                looked_at = now
+                if not is_there():
+                    return
+            time.sleep(0.5)
+
+    def cancel(self, timeout_s: float = 60.0) -> None:
         """Stop the run's jobs and keep what is done. A run that is done stays done.
 
         Raises
         ------
         Interrupted
             The master did not stop in time.
+        SchedulerError
+            The run's cluster is not reached from this machine.
         """
         write_json(self.paths.cancelled, {"at": time.time()})
         deadline = time.monotonic() + timeout_s
@@ -183,6 +291,10 @@ class Run:
                     "it stops as soon as it sees the request."
                 )
             time.sleep(0.1)
+        launch = self.last_launch()
+        if not launch.is_local:
+            # A master that waits in the queue, and what one that was killed has left there.
+            self._scheduler(launch).stop_all()
 
     def __repr__(self) -> str:
         return f"Run({str(self.root)!r}, {len(self.slides)} slides)"

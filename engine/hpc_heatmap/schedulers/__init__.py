@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from hpc_heatmap.stages.task import Task
+from hpc_heatmap.errors import RunConflictError, SchedulerError
+from hpc_heatmap.stages.task import Stage, Task
 
-__all__ = ["Job", "Scheduler"]
+__all__ = ["Job", "QueueFullError", "Scheduler", "job_folder", "tail_of"]
+
+_LOG_CHARACTERS = 2000
 
 
 class Job(Protocol):
@@ -30,33 +35,77 @@ class Job(Protocol):
         """Stop it. When this returns nothing of it runs any more."""
 
 
+class QueueFullError(SchedulerError):
+    """The scheduler takes no more jobs now: wait, then submit again."""
+
+
 class Scheduler(Protocol):
     """The seam between a master and the machines.
 
     Attributes
     ----------
     slots
-        Tasks that run at once; a master never submits more.
+        Tasks that wait or run at once; a master never submits more.
+    max_array
+        Tasks that are submitted at once.
+    threads
+        Cores of a task.
+    own_processes
+        Whether tasks are processes of this machine that must not outlive their master.
     """
 
     slots: int
+    max_array: int
+    threads: int
+    own_processes: bool
 
-    def submit(self, task: Task) -> Job:
-        """Start a task.
+    def parallel(self) -> int:
+        """Tasks that could run at once if nothing else ran."""
+
+    def submit(self, tasks: Sequence[Task]) -> Sequence[Job]:
+        """Start tasks; gives a job for each.
 
         Raises
         ------
+        QueueFullError
+            The scheduler takes no more jobs now.
+        SchedulerError
+            The scheduler refuses for another reason.
         StorageError
             The job folder cannot be written.
         """
 
-    def stop_orphans(self) -> None:
-        """Stop what a master that was killed has left running. Call it with the lease in hand."""
+    def adopt(self) -> Mapping[Job, tuple[Stage, str, tuple[int, ...]]]:
+        """What a master that was killed has left: jobs that go on, with the stage, slide and
+        groups they work on. What cannot be taken over is stopped. Call it with the lease in hand.
+        """
+
+    def stop_all(self) -> None:
+        """Stop everything of the run, whoever started it."""
+
+
+def tail_of(log: Path) -> str:
+    """End of a log."""
+    try:
+        return log.read_text("utf-8", errors="replace")[-_LOG_CHARACTERS:].strip()
+    except OSError:
+        return ""
 
 
 def job_folder(jobs: Path, session: str) -> Path:
-    """Folder for the jobs of one master: pickles are code, so it is its owner's alone."""
+    """Folder for the jobs of one master: pickles are code, so it is its owner's alone.
+
+    Raises
+    ------
+    RunConflictError
+        The run belongs to somebody else: it may be read, but nothing of it is executed.
+    """
     jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid") and jobs.stat().st_uid != os.getuid():
+        raise RunConflictError(
+            f"{jobs} belongs to another user, and what is in it would be executed as you: copy the "
+            "run without its folder jobs, and resume your copy."
+        )
     jobs.chmod(0o700)
     folder = jobs / session
     folder.mkdir(mode=0o700, exist_ok=True)

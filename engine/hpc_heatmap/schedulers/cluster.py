@@ -1,45 +1,45 @@
 """What all cluster schedulers have in common: arrays, the watch over live jobs, adoption.
 
-A job's state comes from files first (submitit's result), then from one listing of all live jobs a
-poll, then from accounting where there is some. A scheduler that does not answer changes nothing:
-its jobs count as alive until it answers again.
+A job's state comes from files first (submitit's result), then from one listing of all of the run's
+jobs a poll, then from accounting where there is some. A scheduler that does not answer changes
+nothing: its jobs count as alive until it answers again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import io
+import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
-from hpc_heatmap.errors import SchedulerError
-from hpc_heatmap.formats.atomic import storage_errors
-from hpc_heatmap.schedulers import job_folder
+from hpc_heatmap.errors import FormatError, SchedulerError
+from hpc_heatmap.formats.atomic import read_json, storage_errors, write_json
+from hpc_heatmap.schedulers import Job, QueueFullError, job_folder, tail_of
 from hpc_heatmap.settings import ClusterProfile
-from hpc_heatmap.stages.task import Task, perform
+from hpc_heatmap.stages.task import Stage, Task, perform
 
-__all__ = ["ClusterJob", "ClusterScheduler", "QueueFullError", "ask"]
+__all__ = ["ClusterJob", "ClusterScheduler", "ask"]
 
 #: A job that is not listed for this many polls in a row has ended: listings lag behind submission.
 _POLLS_UNTIL_GONE = 2
 _ANSWER_S = 30
-
-
-class QueueFullError(SchedulerError):
-    """The scheduler takes no more jobs now: wait, then submit again."""
+_SUBMITTED = "submitted-"
 
 
 class Work:
     """The call that is pickled; resubmitted as it is after preemption or a time limit, since a task
-    leaves out what is complete."""
+    leaves out what is complete.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -70,24 +70,26 @@ class ClusterJob:
     def __init__(self, scheduler: ClusterScheduler, job_id: str, folder: Path) -> None:
         self._scheduler = scheduler
         self.id = job_id
-        self._paths = submitit.core.utils.JobPaths(folder, job_id, 0)
+        self._paths = JobPaths(folder, job_id, 0)
 
     def done(self) -> bool:
         """Whether it has ended, well or not."""
-        ended = bool(self._paths.result_pickle.exists()) or self._scheduler.has_gone(self.id)
+        ended = self._paths.result_pickle.exists() or self._scheduler.has_gone(self.id)
         if ended:
             self._scheduler.forget(self.id)
         return ended
 
     def reason(self) -> str:
-        """Why it ended, in the scheduler's words, with the tail of its log."""
-        log = self._paths.stderr
-        tail = log.read_text("utf-8", errors="replace")[-2000:] if log.exists() else ""
-        return f"{self._scheduler.describe(self.id)} {tail}".strip()
+        """Why it ended, in the scheduler's words."""
+        return f"{self._scheduler.describe(self.id)}; its log is {self._paths.stdout}"
+
+    def log(self) -> str:
+        """Tail of what it wrote."""
+        return tail_of(self._paths.stdout)
 
     def cancel(self) -> None:
         """Take it out of the queue, or stop it."""
-        self._scheduler.cancel([self.id])
+        self._scheduler.stop([self.id])
 
 
 class ClusterScheduler(ABC):
@@ -96,7 +98,7 @@ class ClusterScheduler(ABC):
     Parameters
     ----------
     jobs
-        Folder for jobs, made if needed, its owner's alone.
+        The run's folder for jobs, made if needed, its owner's alone.
     session
         Name of the master's folder in it.
     profile
@@ -105,26 +107,39 @@ class ClusterScheduler(ABC):
     Raises
     ------
     SchedulerError
-        The scheduler is not on this machine or does not answer.
+        The scheduler is not on this machine.
     """
 
     name: str
     #: Commands that must be on the PATH.
     commands: tuple[str, ...]
+    #: Seconds before a time limit at which a task is told to stop, between two batches.
+    signal_delay_s = 30
+    own_processes = False
 
     def __init__(self, jobs: Path, session: str, profile: ClusterProfile) -> None:
+        missing = [command for command in self.commands if shutil.which(command) is None]
+        if missing:
+            raise SchedulerError(
+                f"{self.name} is not on this machine (no {', '.join(missing)}): start the run on "
+                "a machine that can submit, or give --cluster local."
+            )
         self.profile = profile
         self._jobs = jobs
         self._session = session
         self._executor: Any = None
-        self._live_at_start: set[str] | None = None
         #: For how many polls each watched job was not listed.
         self._missed: dict[str, int] = {}
         self._polled_at = float("-inf")
         self.user = getpass.getuser()
-        self.slots = profile.max_queued
-        self.max_array = min(profile.max_array or 1 << 30, self.array_limit())
+        #: The same for all masters of a run, so that nothing of it is lost in a queue.
+        self.job_name = f"heatmap-{hashlib.sha1(str(jobs.resolve()).encode()).hexdigest()[:10]}"
+        self.setup_lines = [*(f"module load {m}" for m in profile.modules), *profile.setup]
         self.threads = profile.cores_per_task or self.default_cores()
+        self.slots = profile.max_queued
+        self.max_array = min(profile.max_array or profile.max_queued, self.array_limit())
+
+    # What each scheduler says for itself.
 
     @abstractmethod
     def array_limit(self) -> int:
@@ -135,31 +150,32 @@ class ClusterScheduler(ABC):
         """Cores of a task where the profile does not say: all but one of a node."""
 
     @abstractmethod
-    def make_executor(self, folder: Path) -> Any:
+    def parallel(self) -> int:
+        """Tasks that could run at once if the cluster were empty."""
+
+    @abstractmethod
+    def make_executor(self, folder: Path, *, threads: int, memory_gb: float, gpus: int) -> Any:
         """A submitit executor with the profile's parameters."""
 
     @abstractmethod
     def list_live(self) -> set[str] | None:
-        """Ids of all jobs of this user that wait or run; None where the scheduler is silent."""
+        """Ids of the run's jobs that wait or run; None where the scheduler is silent."""
 
     @abstractmethod
     def describe(self, job_id: str) -> str:
-        """How a job ended, from accounting where there is some."""
+        """How a job ended, from accounting where there is some: half a sentence."""
 
     @abstractmethod
-    def cancel(self, job_ids: Sequence[str]) -> None:
+    def stop(self, job_ids: Sequence[str]) -> None:
         """Take jobs out of the queue, or stop them."""
 
     @abstractmethod
     def is_full(self, message: str) -> bool:
         """Whether a refusal means that the queue is full for now."""
 
-    @property
-    def folder(self) -> Path:
-        """Folder of this session's jobs."""
-        return job_folder(self._jobs, self._session)
+    # What is the same for all of them.
 
-    def submit(self, tasks: Sequence[Task]) -> list[ClusterJob]:
+    def submit(self, tasks: Sequence[Task]) -> list[Job]:
         """Submit tasks as one array job.
 
         Raises
@@ -172,29 +188,82 @@ class ClusterScheduler(ABC):
             The job folder cannot be written.
         """
         with storage_errors(self._jobs):
-            folder = self.folder
+            folder = job_folder(self._jobs, self._session)
             if self._executor is None:
-                self._executor = self.make_executor(folder)
-            before = set(folder.iterdir())
-            noise = io.StringIO()
-            try:
-                with contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise):
-                    submitted = self._executor.submit_array([Work(task) for task in tasks])
-            except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-                for orphan in set(folder.iterdir()) - before:
-                    orphan.unlink(missing_ok=True)
-                message = " ".join(f"{error} {noise.getvalue()}".split())
-                kind = QueueFullError if self.is_full(message) else SchedulerError
-                raise kind(f"{self.name} refuses the job: {message}") from error
-        return [self._watch(str(job.job_id), folder) for job in submitted]
+                self._executor = self.make_executor(
+                    folder,
+                    threads=self.threads,
+                    memory_gb=self.profile.memory_gb,
+                    gpus=self.profile.gpus,
+                )
+            ids = self._submit(self._executor, [Work(task) for task in tasks], folder)
+            entries = [
+                {"job": job_id, "stage": t.stage, "slide": t.slide_id, "groups": t.groups}
+                for job_id, t in zip(ids, tasks, strict=True)
+            ]
+            number = ids[0].partition("_")[0]
+            write_json(folder / f"{_SUBMITTED}{number}.json", entries)
+        return [self._watch(job_id, folder) for job_id in ids]
 
-    def adopt(self, job_id: str, session: str) -> ClusterJob | None:
-        """A job of an earlier master that still waits or runs; None where it does not."""
-        if self._live_at_start is None:
-            self._live_at_start = self.list_live() or set()
-        if job_id not in self._live_at_start:
-            return None
-        return self._watch(job_id, self._jobs / session)
+    def submit_master(self, call: Callable[[], None]) -> str:
+        """Submit a master as a job of its own, one core; gives its id.
+
+        Raises
+        ------
+        SchedulerError
+            The scheduler refuses.
+        StorageError
+            The job folder cannot be written.
+        """
+        with storage_errors(self._jobs):
+            folder = job_folder(self._jobs, f"{self._session}-master")
+            executor = self.make_executor(folder, threads=1, memory_gb=1.0, gpus=0)
+            return self._submit(executor, [call], folder)[0]
+
+    def _submit(self, executor: Any, calls: Sequence[Any], folder: Path) -> list[str]:
+        before = set(folder.iterdir())
+        noise = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise):
+                submitted = executor.submit_array(calls)
+        except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+            for orphan in set(folder.iterdir()) - before:
+                orphan.unlink(missing_ok=True)
+            message = " ".join(f"{error} {noise.getvalue()}".split())
+            kind = QueueFullError if self.is_full(message) else SchedulerError
+            raise kind(f"{self.name} refuses the job: {message}") from error
+        return [str(job.job_id) for job in submitted]
+
+    def adopt(self) -> dict[Job, tuple[Stage, str, tuple[int, ...]]]:
+        """Jobs of earlier masters that still wait or run, with what they work on.
+
+        A job that nobody has written down (its master was killed just then) is taken out of the
+        queue, as is an earlier master.
+        """
+        live = self.list_live() or set()
+        adopted: dict[Job, tuple[Stage, str, tuple[int, ...]]] = {}
+        known: set[str] = set()
+        for file in sorted(self._jobs.glob(f"*/{_SUBMITTED}*.json")):
+            with contextlib.suppress(FormatError, KeyError, TypeError, ValueError):
+                for entry in read_json(file):
+                    known.add(entry["job"])
+                    if entry["job"] in live:
+                        job = self._watch(entry["job"], file.parent)
+                        groups = tuple(entry["groups"])
+                        adopted[job] = (Stage(entry["stage"]), entry["slide"], groups)
+        strangers = live - known - {own_job_id()}
+        if strangers:
+            self.stop(sorted(strangers))
+        return adopted
+
+    def stop_all(self) -> None:
+        """Take all of the run's jobs out of the queue, but for the one that this process is."""
+        deadline = time.monotonic() + 60
+        while (
+            live := (self.list_live() or set()) - {own_job_id()}
+        ) and time.monotonic() < deadline:
+            self.stop(sorted(live))
+            time.sleep(1)
 
     def _watch(self, job_id: str, folder: Path) -> ClusterJob:
         self._missed[job_id] = 0
@@ -207,11 +276,19 @@ class ClusterScheduler(ABC):
             live = self.list_live()
             self._polled_at = time.monotonic()
             if live is not None:
-                for watched in self._missed:
-                    missed = 0 if watched in live else self._missed[watched] + 1
-                    self._missed[watched] = missed
+                for watched, missed in self._missed.items():
+                    self._missed[watched] = 0 if watched in live else missed + 1
         return self._missed.get(job_id, 0) >= _POLLS_UNTIL_GONE
 
     def forget(self, job_id: str) -> None:
         """Watch a job no longer."""
         self._missed.pop(job_id, None)
+
+
+def own_job_id() -> str | None:
+    """Id of the job that this process runs in; None outside of jobs."""
+    environment = submitit.JobEnvironment
+    try:
+        return str(environment().job_id)
+    except RuntimeError:
+        return None

@@ -5,8 +5,11 @@ For models that are Python functions, and for debugging.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpc_heatmap.model import Classifier
-from hpc_heatmap.stages.task import Task, perform
+from hpc_heatmap.schedulers import Job
+from hpc_heatmap.stages.task import Stage, Task, perform
 
 __all__ = ["InProcessScheduler"]
 
@@ -42,14 +45,26 @@ class InProcessScheduler:
     """
 
     slots = 1
+    max_array = 1
+    threads = 1
+    own_processes = True
 
     def __init__(self, classifier: Classifier | None = None) -> None:
         self._classifier = classifier
 
-    def submit(self, task: Task) -> _DoneJob:
-        """Do the task now."""
-        perform(task, self._classifier)
-        return _DoneJob()
+    def parallel(self) -> int:
+        """One."""
+        return 1
 
-    def stop_orphans(self) -> None:
+    def submit(self, tasks: Sequence[Task]) -> list[Job]:
+        """Do the tasks now."""
+        for task in tasks:
+            perform(task, self._classifier)
+        return [_DoneJob() for _ in tasks]
+
+    def adopt(self) -> dict[Job, tuple[Stage, str, tuple[int, ...]]]:
         """Nothing outlives this process."""
+        return {}
+
+    def stop_all(self) -> None:
+        """Nothing runs beside this process."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ import submitit
 
 from hpc_heatmap import processes
 from hpc_heatmap.formats.atomic import storage_errors
-from hpc_heatmap.schedulers import job_folder
-from hpc_heatmap.stages.task import Task, perform
+from hpc_heatmap.schedulers import Job, job_folder, tail_of
+from hpc_heatmap.stages.task import Stage, Task, perform
 
 __all__ = ["LocalScheduler", "usable_cores"]
 
 _NO_TIMEOUT_MIN = 60 * 24 * 365
-_LOG_CHARACTERS = 2000
 #: A killed process is gone at once, unless it waits for a disk that does not answer.
 _GONE_S = 10.0
 _MODULES = {"submitit.local._local", "submitit.core._submit"}
@@ -52,23 +51,36 @@ class LocalScheduler:
         Tasks at once; None for as many as there are cores.
     """
 
+    max_array = 1
+    threads = 1
+    own_processes = True
+
     def __init__(self, jobs: Path, session: str, workers: int | None = None) -> None:
         self.slots = workers or usable_cores()
         self._jobs = jobs
         self._session = session
         self._executor: Any = None
 
-    def submit(self, task: Task) -> LocalJob:
-        """Start a task in a process of its own."""
+    def parallel(self) -> int:
+        """As many as there are slots."""
+        return self.slots
+
+    def submit(self, tasks: Sequence[Task]) -> list[Job]:
+        """Start each task in a process of its own."""
         with storage_errors(self._jobs), _no_interrupt():
             if self._executor is None:
                 folder = job_folder(self._jobs, self._session)
                 self._executor = submitit.LocalExecutor(folder=folder)
                 self._executor.update_parameters(timeout_min=_NO_TIMEOUT_MIN, stderr_to_stdout=True)
-            return LocalJob(self._executor.submit(perform, task), self._jobs)
+            return [LocalJob(self._executor.submit(perform, task), self._jobs) for task in tasks]
 
-    def stop_orphans(self) -> None:
-        """Kill what an earlier master of the run has left on this machine."""
+    def adopt(self) -> dict[Job, tuple[Stage, str, tuple[int, ...]]]:
+        """Nothing: what an earlier master has left on this machine is killed."""
+        self.stop_all()
+        return {}
+
+    def stop_all(self) -> None:
+        """Kill what any master of the run has left on this machine."""
         # A controller that is killed may have started its worker just then: look again.
         deadline = time.monotonic() + _GONE_S
         while (left := list(_processes(self._jobs))) and time.monotonic() < deadline:
@@ -104,11 +116,7 @@ class LocalJob:
 
     def log(self) -> str:
         """Tail of what it wrote."""
-        try:
-            text = Path(self._job.paths.stdout).read_text("utf-8", errors="replace")
-        except OSError:
-            return ""
-        return text[-_LOG_CHARACTERS:].strip()
+        return tail_of(Path(self._job.paths.stdout))
 
     def cancel(self) -> None:
         """Kill controller and worker: what they wrote is complete or not there."""

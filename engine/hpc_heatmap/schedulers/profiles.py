@@ -8,9 +8,27 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hpc_heatmap.errors import SettingsError
+from hpc_heatmap.schedulers.cluster import ClusterScheduler
 from hpc_heatmap.settings import Cluster, ClusterProfile, LaunchSettings, settings_error
 
-__all__ = ["read_profile"]
+__all__ = ["make_cluster_scheduler", "read_profile"]
+
+
+def make_cluster_scheduler(jobs: Path, session: str, profile: ClusterProfile) -> ClusterScheduler:
+    """The scheduler of a profile.
+
+    Raises
+    ------
+    SchedulerError
+        It is not on this machine.
+    """
+    if profile.cluster is Cluster.SGE:
+        from hpc_heatmap.schedulers.sge import SgeScheduler
+
+        return SgeScheduler(jobs, session, profile)
+    from hpc_heatmap.schedulers.slurm import SlurmScheduler
+
+    return SlurmScheduler(jobs, session, profile)
 
 
 def read_profile(launch: LaunchSettings) -> ClusterProfile:

@@ -44,32 +44,41 @@ class SlurmScheduler(ClusterScheduler):
 
     def default_cores(self) -> int:
         """All but one core of the smallest node of the partition."""
-        command = ["sinfo", "--noheader", "--format=%c"]
+        return max(1, min(self._cores_of_nodes(), default=2) - 1)
+
+    def parallel(self) -> int:
+        """Tasks that could run at once on all nodes of the partition."""
+        per_node = [cores // self.threads for cores in self._cores_of_nodes()]
+        return max(1, sum(per_node))
+
+    def _cores_of_nodes(self) -> list[int]:
+        command = ["sinfo", "--noheader", "--Node", "--format=%N %c"]
         if self.profile.partition:
             command.append(f"--partition={self.profile.partition}")
-        cores = [int(w.rstrip("+")) for w in (ask(command) or "").split() if w.rstrip("+").isdigit()]
-        return max(1, min(cores, default=2) - 1)
+        lines = {tuple(line.split()) for line in (ask(command) or "").splitlines()}
+        return [int(line[1]) for line in lines if len(line) == 2 and line[1].isdigit()]
 
-    def make_executor(self, folder: Path) -> Any:
-        """submitit's SlurmExecutor with the profile's parameters."""
+    def make_executor(self, folder: Path, *, threads: int, memory_gb: float, gpus: int) -> Any:
+        """Submitit's SlurmExecutor with the profile's parameters."""
         profile = self.profile
         executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=10)
         parameters: dict[str, Any] = {
-            "job_name": f"hpc-heatmap-{self._session}",
+            "job_name": self.job_name,
             "time": profile.time_minutes,
-            "cpus_per_task": self.threads,
-            "mem": f"{round(profile.memory_gb * 1024)}M",
+            "cpus_per_task": threads,
+            "mem": f"{round(memory_gb * 1024)}M",
             "nodes": 1,
             "ntasks_per_node": 1,
             "partition": profile.partition,
             "account": profile.account,
             "qos": profile.qos,
-            "gres": f"gpu:{profile.gpus}" if profile.gpus else None,
+            "gres": f"gpu:{gpus}" if gpus else None,
             "array_parallelism": profile.throttle or self.max_array,
-            "setup": [*(f"module load {m}" for m in profile.modules), *profile.setup] or None,
-            # The signal before a time limit: a task stops between two batches of windows.
-            "signal_delay_s": 30,
-            "additional_parameters": dict(profile.extra) or None,
+            "setup": self.setup_lines or None,
+            "signal_delay_s": self.signal_delay_s,
+            "stderr_to_stdout": True,
+            # A task that was preempted, or whose node died, goes on under its own name.
+            "additional_parameters": {"requeue": True, **profile.extra},
             # A job step brings nothing to a task of one process, and costs a second.
             "use_srun": False,
         }
@@ -77,8 +86,9 @@ class SlurmScheduler(ClusterScheduler):
         return executor
 
     def list_live(self) -> set[str] | None:
-        """One listing of all of the user's jobs, arrays expanded."""
-        listed = ask(["squeue", "--noheader", "--array", f"--user={self.user}", "--format=%i"])
+        """One listing of the run's jobs, arrays expanded."""
+        who = [f"--user={self.user}", f"--name={self.job_name}"]
+        listed = ask(["squeue", "--noheader", "--array", *who, "--format=%i"])
         return None if listed is None else set(listed.split())
 
     def describe(self, job_id: str) -> str:
@@ -87,13 +97,13 @@ class SlurmScheduler(ClusterScheduler):
         listed = ask(["sacct", "--noheader", "--allocations", "--parsable2", "-j", job_id, fields])
         if listed and listed.strip():
             state, code, nodes, *_ = [*listed.strip().splitlines()[-1].split("|"), "", ""]
-            return f"Slurm: {state}, exit code {code}, on {nodes}."
+            return f"Slurm: {state}, exit code {code}, on {nodes}"
         shown = ask(["scontrol", "show", "job", job_id]) or ""
         wanted = ("JobState=", "Reason=", "ExitCode=", "NodeList=", "Restarts=")
         words = [word for word in shown.split() if word.startswith(wanted)]
-        return f"Slurm: {', '.join(words)}." if words else "Slurm no longer knows the job."
+        return f"Slurm: {', '.join(words)}" if words else "Slurm no longer knows the job"
 
-    def cancel(self, job_ids: Sequence[str]) -> None:
+    def stop(self, job_ids: Sequence[str]) -> None:
         """Cancel jobs, some hundred at once."""
         for start in range(0, len(job_ids), 200):
             subprocess.run(

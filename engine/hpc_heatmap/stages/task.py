@@ -108,7 +108,7 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
         stage=task.stage.value,
         slide=task.slide_id,
         groups=list(task.groups),
-        job=os.environ.get("SUBMITIT_LOCAL_JOB_ID", str(os.getpid())),
+        job=_job_id(),
         host=socket.gethostname(),
         pid=os.getpid(),
         started_at=started,
@@ -123,6 +123,18 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
         # The next master may sweep the draft of the record away.
         with suppress(FileNotFoundError):
             write_record(paths, f"{task.slide_id}-{task.stage}-{uuid4().hex[:8]}", record)
+
+
+def _job_id() -> str:
+    """The job's name with its scheduler; the process number outside of one."""
+    get = os.environ.get
+    if get("SUBMITIT_EXECUTOR") == "slurm":
+        array, index = get("SLURM_ARRAY_JOB_ID"), get("SLURM_ARRAY_TASK_ID")
+        return f"{array}_{index}" if array else get("SLURM_JOB_ID", "")
+    if get("SUBMITIT_EXECUTOR") == "sge":
+        index = get("SGE_TASK_ID", "undefined")
+        return get("JOB_ID", "") + (f"_{int(index) - 1}" if index.isdigit() else "")
+    return get("SUBMITIT_LOCAL_JOB_ID", str(os.getpid()))
 
 
 def failure_of(task: Task, group: int | None, error: Exception) -> Failure:
