@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from hpc_heatmap.errors import (
     Interrupted,
@@ -124,7 +125,7 @@ class Master:
                 raise Interrupted(f"The run {self._paths.root} was cancelled.")
             self._lease.beat()
             while self._queue and len(self._running) < self._scheduler.slots:
-                task = heapq.heappop(self._queue)[-1]
+                task = replace(heapq.heappop(self._queue)[-1], submitted_at=time.time())
                 self._running[self._scheduler.submit(task)] = task
             ended = [job for job in self._running if job.done()]
             for job in ended:
