@@ -215,6 +215,9 @@ def cancel(directory: RunDirectory, /) -> int:
     return 0
 
 
+app.command("hpc_heatmap.cli.report:report", name="report")
+
+
 @app.command
 def demo(
     slide: Annotated[
