@@ -21,6 +21,7 @@ from hpc_heatmap.runs.report.tables import (
     stage_row,
 )
 from hpc_heatmap.runs.report.timing import Span, pauses
+from hpc_heatmap.runs.report.values import duration
 from hpc_heatmap.runs.run import Run
 from hpc_heatmap.runs.status import RunStatus, State
 from hpc_heatmap.stages.task import Stage
@@ -233,10 +234,10 @@ def _notes(
         state = "has work that failed" if status.state is State.FAILED else "is not finished"
         notes.append(f"The run {state}: the tables cover what is done so far.")
     if paused:
-        total_h = sum(p.length_s for p in paused) / 3600
+        total = duration(sum(p.length_s for p in paused))
         notes.append(
             f"The run stood still {'once' if len(paused) == 1 else f'{len(paused)} times'}, for "
-            f"{total_h:.3g} h; this is in no parallel time."
+            f"{total}; this is in no parallel time."
         )
     windows = dict.fromkeys(work, 0)
     for record in records:

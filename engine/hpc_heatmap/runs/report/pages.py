@@ -18,13 +18,13 @@ from hpc_heatmap.runs.report.rows import (
     Column,
     CombinedRow,
     DataRow,
-    Kind,
     StageRow,
     columns,
 )
 from hpc_heatmap.runs.report.timeline import draw_timeline
+from hpc_heatmap.runs.report.values import shown
 
-__all__ = ["Layout", "Line", "html_page", "layouts", "markdown_page", "shown", "timeline_png"]
+__all__ = ["Layout", "Line", "html_page", "layouts", "markdown_page", "timeline_png"]
 
 SOURCE = (
     "Definitions after Tables I to III of Li, Mikailov and Chen, IEEE Transactions on Artificial "
@@ -79,43 +79,6 @@ def _layout(title: str, kind: type, rows: Sequence[Any], heading: str) -> Layout
             Line(c, tuple(shown(getattr(row, c.name), c.kind) for row in rows)) for c in measures
         ),
     )
-
-
-def shown(value: Any, kind: Kind) -> str:
-    """A value for people, with its unit; a dash where it is not known."""
-    if value is None:
-        return "-"
-    match kind:
-        case Kind.COUNT:
-            return f"{value:,}"
-        case Kind.NUMBER:
-            return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-        case Kind.BYTES:
-            return _bytes(value)
-        case Kind.HOURS:
-            return _duration(3600 * value)
-        case Kind.SECONDS:
-            return _duration(value)
-        case Kind.SHARE:
-            return f"{100 * value:.1f} %"
-    return str(value)
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 3600:
-        hours = seconds / 3600
-        return f"{hours:,.0f} h" if hours >= 1000 else f"{hours:.3g} h"
-    if seconds >= 60:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds:.3g} s" if seconds >= 0.001 or seconds == 0 else "< 1 ms"
-
-
-def _bytes(value: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.0f} TB" if value >= 1000 else f"{value:.3g} TB"
 
 
 def html_page(report: Report) -> str:

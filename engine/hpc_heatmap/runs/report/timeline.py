@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hpc_heatmap.formats.task_files import TaskRecord
 from hpc_heatmap.runs.report.timing import Bar, Span, cores_of, covered_s, pack_lanes
+from hpc_heatmap.runs.report.values import duration
 from hpc_heatmap.stages.task import Stage
 
 __all__ = ["Area", "Rect", "Scene", "Text", "draw_timeline"]
@@ -76,7 +77,7 @@ class _Axis:
     """Seconds since 1970 to pixels, with the pauses cut to narrow bands."""
 
     def __init__(self, extent: Span, paused: Sequence[Span]) -> None:
-        self.band = 40.0 if len(paused) <= 6 else 200.0 / len(paused)
+        self.band = 56.0 if len(paused) <= 6 else 300.0 / len(paused)
         self.paused = list(paused)
         self.extent = extent
         drawn = _WIDTH - _LEFT - _RIGHT - self.band * len(self.paused)
@@ -264,9 +265,8 @@ def _title(bar: Bar) -> str:
 def _pauses(scene: Scene, axis: _Axis, bottom: float) -> None:
     for pause in axis.paused:
         x = axis.x(pause.start)
-        seconds = pause.length_s
-        text = f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
+        text = duration(pause.length_s)
         title = f"Paused for {text}"
         scene.shapes.append(Rect(x, _TOP, axis.band, bottom - _TOP, "paused", title))
-        if axis.band >= 36:
+        if axis.band >= 50:
             scene.shapes.append(Text(x + axis.band / 2, _TOP + 12, text, "middle", "muted"))
