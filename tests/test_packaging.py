@@ -55,7 +55,7 @@ def test_wheel_holds_what_it_should(folder: str, plugin: bool, tmp_path: Path) -
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "hpc_heatmap/py.typed" in names
+    assert {"hpc_heatmap/py.typed", "hpc_heatmap/runs/report/page.html.j2"} <= set(names)
     assert {f"hpc_heatmap/demo_model/{n}" for n in ("model.pt2", "model.json")} <= set(names)
     assert names.count("napari_hpc_heatmap/napari.yaml") == int(plugin)
     assert any(n.startswith("napari_hpc_heatmap/") for n in names) is plugin

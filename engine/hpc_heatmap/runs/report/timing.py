@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 import math
@@ -95,10 +96,12 @@ def pauses(records: Sequence[TaskRecord], least_s: float = PAUSE_S) -> list[Span
     """
     found = []
     by_start = sorted(records, key=lambda r: r.started_at)
+    starts = [r.started_at for r in by_start]
+    submitted = [math.inf if r.submitted_at is None else r.submitted_at for r in by_start]
+    # The earliest submission of a task and all that start after it.
+    earliest = list(itertools.accumulate(reversed(submitted), min))[::-1]
     for before, after in itertools.pairwise(active(by_start)):
-        later = [r for r in by_start if r.started_at >= after.start]
-        submitted = [r.submitted_at for r in later if r.submitted_at is not None]
-        end = min([after.start, *submitted])
+        end = min(after.start, earliest[bisect.bisect_left(starts, after.start)])
         if end - before.end >= least_s:
             found.append(Span(before.end, end))
     return found
