@@ -87,8 +87,14 @@ def make_run(
         if summary:
             write_summary(files.summary, summary)
             files.groups.write_bytes(bytes(3000))
-        if done:
-            files.heatmap.write_bytes(b"")
+            for file in (files.grid_picture, files.lookup):
+                file.write_bytes(b"")
+        if done and summary:
+            files.scores.mkdir()
+            scores = [files.group_scores(k) for k in range(summary.n_groups)]
+            pictures = (files.overview, files.lesions_csv, files.lesions_geojson)
+            for file in (*scores, files.heatmap, *pictures):
+                file.write_bytes(b"")
     paths.tasks.mkdir()
     for number, one in enumerate(records):
         # As write_record does, but for the wait until the disk has it.
@@ -198,6 +204,15 @@ def test_lost_results_and_failed_tasks_are_no_serial_time(tmp_path: Path) -> Non
     assert report.combined[-1].serial_wall_h == pytest.approx(100 / 3600)
     assert report.combined[-1].again_h == pytest.approx(257 / 3600)
     assert report.notes[0] == "The run is not finished: the tables cover what is done so far."
+
+
+def test_scores_deleted_after_stitching_are_not_lost(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "RUN", CHAIN)
+    before = report_run(root)
+    shutil.rmtree(RunPaths(root).slide("a").scores)
+    after = report_run(root)
+    assert after.combined == before.combined
+    assert after.data == before.data
 
 
 def test_scores_without_a_record_are_named(tmp_path: Path) -> None:

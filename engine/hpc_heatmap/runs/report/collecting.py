@@ -22,7 +22,7 @@ from hpc_heatmap.runs.report.tables import (
 )
 from hpc_heatmap.runs.report.timing import Span, pauses
 from hpc_heatmap.runs.report.values import duration
-from hpc_heatmap.runs.run import Run
+from hpc_heatmap.runs.run import Run, RunSlide
 from hpc_heatmap.runs.status import RunStatus, State
 from hpc_heatmap.stages.task import Stage
 
@@ -155,10 +155,7 @@ def report_run(
     records = read_records(run.paths)
     status = run.status()
     grouped_bytes = {r.slide: r.bytes_read for r in records if r.stage == Stage.GROUPING}
-    work = {
-        slide.id: _slide_work(slide.entry, slide.files.groups, status, grouped_bytes)
-        for slide in run.slides.values()
-    }
+    work = {slide.id: _slide_work(slide, status, grouped_bytes) for slide in run.slides.values()}
     kept = kept_shares(records, work)
     paused = pauses(records)
     data, stages, combined = [], [], []
@@ -209,16 +206,16 @@ def _members(
     return found
 
 
-def _slide_work(
-    entry: SlideEntry, groups: Path, status: RunStatus, recorded: Mapping[str, int]
-) -> SlideWork:
-    slide = status.slides[entry.id]
+def _slide_work(slide: RunSlide, status: RunStatus, recorded: Mapping[str, int]) -> SlideWork:
+    now = status.slides[slide.id]
     try:
-        group_bytes = groups.stat().st_size
+        group_bytes = slide.files.groups.stat().st_size
     except OSError:
-        group_bytes = recorded.get(entry.id, 0) if slide.summary else 0
-    done = slide.state is State.DONE
-    return SlideWork(entry, slide.summary, slide.groups_done, done, group_bytes)
+        group_bytes = recorded.get(slide.id, 0) if now.summary else 0
+    # Scores that are stitched are kept, even where their own files were deleted.
+    done = slide.files.heatmap.exists()
+    groups_done = now.groups if done else now.groups_done
+    return SlideWork(slide.entry, now.summary, groups_done, done, group_bytes)
 
 
 def _notes(

@@ -142,7 +142,8 @@ class StageRow:
     bytes: int = _column(
         "bytes",
         Kind.BYTES,
-        "Grouping: bytes of groups written. Scoring: bytes read from the groups.",
+        "Grouping: bytes of groups written. Scoring: bytes read from the groups. Stitching: bytes "
+        "of scores read.",
     )
     windows: int = _column("windows", Kind.COUNT, "Windows scored, those scored again included.")
     peak_memory_bytes: int = _column(
