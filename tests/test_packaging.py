@@ -57,6 +57,7 @@ def test_wheel_holds_what_it_should(folder: str, plugin: bool, tmp_path: Path) -
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"hpc_heatmap/py.typed", "submitit_sge/py.typed", "submitit_sge/job.py"} <= set(names)
+    assert {"hpc_heatmap/py.typed", "hpc_heatmap/runs/report/page.html.j2"} <= set(names)
     assert {f"hpc_heatmap/demo_model/{n}" for n in ("model.pt2", "model.json")} <= set(names)
     assert names.count("napari_hpc_heatmap/napari.yaml") == int(plugin)
     assert any(n.startswith("napari_hpc_heatmap/") for n in names) is plugin

@@ -229,6 +229,13 @@ def cancel(directory: RunDirectory, /) -> int:
     return 0
 
 
+app.command(
+    "hpc_heatmap.cli.report:report",
+    name="report",
+    help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
+)
+
+
 @app.command
 def demo(
     slide: Annotated[

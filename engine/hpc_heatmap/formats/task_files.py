@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ class TaskRecord:
         Bytes read from the run's files; for grouping, bytes of the groups written.
     windows
         Windows scored.
+    submitted_at
+        When the master submitted it, seconds since 1970 by the master's clock; None in records
+        of older versions.
+    threads
+        Cores that it was given.
+    cluster
+        Where it ran: local, slurm, sge.
     """
 
     stage: str
@@ -55,6 +63,20 @@ class TaskRecord:
     peak_memory_bytes: int
     bytes_read: int
     windows: int
+    submitted_at: float | None = None
+    threads: int = 1
+    cluster: str = "local"
+
+    def __post_init__(self) -> None:
+        for name in ("started_at", "wall_s", "cpu_s", "model_s"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise TypeError(f"{name} is {value!r}, not a number")
+
+    @property
+    def ended_at(self) -> float:
+        """Seconds since 1970."""
+        return self.started_at + self.wall_s
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,11 @@ class Master:
             room = self._scheduler.slots - len(self._running)
             if room <= 0:
                 return
-            tasks = self._next_array(min(room, self._scheduler.max_array))
+            now = time.time()
+            tasks = [
+                replace(task, submitted_at=now)
+                for task in self._next_array(min(room, self._scheduler.max_array))
+            ]
             try:
                 jobs = self._scheduler.submit(tasks)
             except QueueFullError:

@@ -51,6 +51,8 @@ class Task:
     master
         Process id and start time of a master on this machine without which the task stops;
         None for masters elsewhere.
+    submitted_at
+        When the master submitted it, seconds since 1970.
     """
 
     run: str
@@ -59,6 +61,7 @@ class Task:
     groups: tuple[int, ...] = ()
     threads: int = 1
     master: tuple[int, float] | None = None
+    submitted_at: float | None = None
 
 
 @dataclass
@@ -118,6 +121,8 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
         peak_memory_bytes=peak_memory_bytes(),
         bytes_read=work.bytes_read,
         windows=work.windows,
+        submitted_at=task.submitted_at,
+        threads=task.threads,
     )
     if paths.run_file.exists():
         # The next master may sweep the draft of the record away.
