@@ -104,7 +104,9 @@ def test_unreadable_patches_have_no_score(tmp_path):
 def test_a_missing_score_file_is_named(tmp_path):
     table = CellTable(np.zeros((1, 2), np.int32), np.ones(1, np.float32), np.zeros(1, np.int32))
     with pytest.raises(FormatError, match=r"7\.h5"):
-        stitch(tmp_path / "h.h5", Geometry(448, 448, 224, 64), table, lambda _: tmp_path / "7.h5", {})
+        stitch(
+            tmp_path / "h.h5", Geometry(448, 448, 224, 64), table, lambda _: tmp_path / "7.h5", {}
+        )
     assert not (tmp_path / "h.h5").exists()
 
 
