@@ -32,7 +32,7 @@ def test_lattice_points_are_those_of_the_definition(axis):
 @given(axes)
 def test_every_point_belongs_to_the_one_cell_that_it_lies_in(axis):
     of_cells = [list(axis.points_of(cell)) for cell in range(axis.n_cells)]
-    assert sum(of_cells, []) == list(range(axis.n_points))
+    assert [i for points in of_cells for i in points] == list(range(axis.n_points))
     for cell, points in enumerate(of_cells):
         assert len(points) <= axis.points_per_cell
         assert all(axis.position_px(i) // axis.window_px == cell for i in points)

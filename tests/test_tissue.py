@@ -87,7 +87,10 @@ def test_the_papers_rule_on_a_real_slide(monkeypatch):
     with Slide(path) as slide:
         found = detect_tissue(slide)
         detect_tissue(slide, "watch")
-    assert (seen[0].hue == hue).all() and (seen[0].saturation == saturation).all()
+    for found_channel, expected_channel in ((seen[0].hue, hue), (seen[0].saturation, saturation)):
+        # Exact halves may be rounded to either side.
+        assert np.abs(found_channel - expected_channel).max() <= 1
+        assert (found_channel != expected_channel).mean() < 0.01
     print(f"\n{thresholds}, {expected.mean():.1%} of the slide is tissue")
     assert found.thresholds == thresholds
     assert found.scale == (32, 32)

@@ -185,6 +185,15 @@ def test_lesions_do_not_depend_on_the_blocks(tmp_path, monkeypatch, seed, radius
             assert as_numbers(detect_lesions(heatmap, 0.5, radius)) == expected
 
 
+@pytest.mark.parametrize("block", [2, 4, 512])
+def test_a_gap_wider_than_a_block_is_closed(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(lesions_module, "_BLOCK", block)
+    scores = np.zeros((60, 80))
+    scores[10:50, 10:35] = scores[10:50, 45:70] = 0.9
+    (lesion,) = found_in(tmp_path / "h.h5", scores, radius=6.0)
+    assert lesion.n_samples == pytest.approx(40 * 60, rel=0.05)
+
+
 def test_a_lesion_within_the_arms_of_another_is_found_once(tmp_path, monkeypatch):
     """The rectangle of the outer one holds the inner one."""
     monkeypatch.setattr(lesions_module, "_BLOCK", 8)
