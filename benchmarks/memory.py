@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [--sides 10000 40000] [--json FILE]
 
-Slides are generated (a pyramidal JPEG TIFF, 1.5 % tissue): a slide of 40,000 px has sixteen
-times the patches of one of 10,000 px. Each stage runs in worker processes of its own, as in any run;
-a worker's peak resident memory is what its record says (VmHWM on Linux).
+Slides are generated (a pyramidal JPEG TIFF, 1.5 % tissue): one of 40,000 px has about sixteen times
+the patches of one of 10,000 px. Each stage runs in worker processes of its own, as in any run; a
+worker's peak resident memory is what its record says (VmHWM on Linux).
 """
 
 from __future__ import annotations

@@ -242,6 +242,19 @@ def test_a_corrupt_tile_costs_its_patches_alone(tmp_path: Path, layout: str) -> 
         assert heatmap.attributes["unreadable_patches"] == 36
 
 
+def test_a_slide_that_is_lost_whole_fails(tmp_path: Path) -> None:
+    damaged = good_slide(tmp_path / "s.tif")
+    for tile in range(5 * 4):
+        corrupt_tile(damaged, 0, tile)
+    status = score([damaged], tmp_path / "run", SETTINGS).status()
+    assert status.state == "failed"
+    (failure,) = status.slides["s"].failures
+    assert failure.error == "UnreadableSlideError"
+    assert f"tissue patches of {damaged} can be decoded" in failure.reason
+    files = [p.name for p in (tmp_path / "run" / "slides" / "s").iterdir()]
+    assert "groups.h5" not in files and "summary.json" not in files
+
+
 # Good and bad together
 
 

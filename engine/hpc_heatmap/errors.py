@@ -16,6 +16,7 @@
     └── WorkError (RuntimeError)           work has failed; what is complete is safe (exit code 1)
         ├── TileError                      a region of a slide cannot be read
         ├── NoTissueError                  nothing to score on a slide
+        ├── UnreadableSlideError           no tissue of a slide can be decoded
         ├── ModelOutputError               a model gave NaN or the wrong shape
         ├── FormatError                    a file of a run cannot be read
         ├── SchedulerError                 a cluster's scheduler refuses or does not answer
@@ -101,6 +102,12 @@ class TileError(WorkError):
 
 class NoTissueError(WorkError):
     """No tissue was found on a slide."""
+
+    scope = "slide"
+
+
+class UnreadableSlideError(WorkError):
+    """No tissue of a slide can be decoded."""
 
     scope = "slide"
 

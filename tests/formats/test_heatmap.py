@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import dask.array as da
 import h5py
 import numpy as np
@@ -166,3 +168,11 @@ def test_other_files_are_refused(tmp_path):
         file.attrs["format_version"] = 99
     with pytest.raises(FormatError, match="newer"):
         Heatmap(tmp_path / "h.h5")
+
+
+def test_a_dask_array_keeps_its_heatmap_open(tmp_path):
+    scores = random_scores((300, 200))
+    write(tmp_path / "heatmap.h5", scores)
+    lazy = hpc_heatmap.open_heatmap(tmp_path / "heatmap.h5").scores
+    gc.collect()
+    np.testing.assert_array_equal(lazy.compute(), scores)

@@ -143,6 +143,21 @@ def halve(scores: Scores) -> Scores:
     return mean.astype(np.float32)
 
 
+class _Level:
+    """A level as dask wants it; keeps its heatmap, and so the file, open while it is used."""
+
+    def __init__(self, heatmap: Heatmap, level: int) -> None:
+        self._heatmap = heatmap
+        self._dataset = heatmap.dataset(level)
+        self.shape: tuple[int, int] = self._dataset.shape
+        self.dtype = self._dataset.dtype
+        self.chunks: tuple[int, int] = self._dataset.chunks
+        self.ndim = 2
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._dataset[key]
+
+
 class Heatmap:
     """The scores of a slide on its lattice, read lazily. Close it, or use it in a `with` block.
 
@@ -176,8 +191,8 @@ class Heatmap:
         """The pyramid as dask arrays, finest first."""
         import dask.array as da
 
-        datasets = [self.dataset(level) for level in range(self.n_levels)]
-        return [da.from_array(d, chunks=d.chunks, name=False) for d in datasets]
+        levels = [_Level(self, level) for level in range(self.n_levels)]
+        return [da.from_array(level, chunks=level.chunks, name=False) for level in levels]
 
     @property
     def scores(self) -> Any:

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpc_heatmap.cells import Cells, CellTable, tabulate_cells
-from hpc_heatmap.errors import NoTissueError, SlideTooSmallError, TileError
+from hpc_heatmap.errors import (
+    NoTissueError,
+    SlideTooSmallError,
+    TileError,
+    UnreadableSlideError,
+)
 from hpc_heatmap.formats.group_file import GroupHeader, GroupWriter, open_groups, write_groups
 from hpc_heatmap.formats.lookup import write_lookup
 from hpc_heatmap.formats.paths import SlidePaths
@@ -98,6 +103,8 @@ def group_slide(
     ------
     NoTissueError
         There is no tissue; the grid's picture is written all the same.
+    UnreadableSlideError
+        There is tissue, and nothing of it can be decoded.
     SlideError
         The slide cannot be used.
     StorageError
@@ -144,6 +151,12 @@ def group_slide(
         write_lookup(paths.lookup, table, tissue)
     with open_groups(paths.groups) as groups:
         unreadable = sum(groups.count_unreadable(i) for i in range(table.n_groups))
+    if unreadable == table.n_patches:
+        paths.groups.unlink()
+        raise UnreadableSlideError(
+            f"None of the {unreadable} tissue patches of {task.slide_path} can be decoded: it "
+            "is damaged or was cut off; copy it again from where it came from."
+        )
     n_windows = geometry.count_windows(table.cells[table.tissue])
     summary = SlideSummary(table.n_groups, table.n_patches, n_windows, unreadable)
     # The summary comes last: with it the slide's grouping is complete.

@@ -265,8 +265,8 @@ def _stitch(
             write_lesions_csv(files.lesions_csv, lesions, entry.spacing_um)
             write_lesions_geojson(files.lesions_geojson, lesions, entry.spacing_um)
             title = (
-                f"{entry.id}: {len(lesions)} lesions at {run.settings.threshold:g}, "
-                f"{run.model.name}"
+                f"{entry.id}: {len(lesions)} lesion{'' if len(lesions) == 1 else 's'} at "
+                f"{run.settings.threshold:g}, {run.model.name}"
             )
             draw_overview(files.overview, slide, heatmap, title)
 
