@@ -19,7 +19,8 @@ from hpc_heatmap.errors import (
     UnsupportedSlideError,
 )
 from hpc_heatmap.geometry import Box
-from hpc_heatmap.slide import Slide, slide_ids
+from hpc_heatmap.slide import Slide
+from hpc_heatmap.slide_list import slide_ids
 
 WIDTH, HEIGHT = 1301, 1117
 

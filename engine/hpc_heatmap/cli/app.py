@@ -39,6 +39,15 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 RunDirectory = Annotated[Path, Parameter(help="Run directory.")]
 Request = Annotated[RunSettings | None, Parameter(name="*", group=WHAT)]
 Launch = Annotated[LaunchSettings | None, Parameter(name="*", group=HOW)]
+Detach = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        group=HOW,
+        show_default=False,
+        help="Return at once; the run goes on by itself.",
+    ),
+]
 Quiet = Annotated[
     bool, Parameter(name="--quiet", negative="", show_default=False, help="Draw no progress bars.")
 ]
@@ -91,15 +100,7 @@ def run(
     ] = None,
     request: Request = None,
     launch: Launch = None,
-    detach: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            group=HOW,
-            show_default=False,
-            help="Return at once; the run goes on by itself.",
-        ),
-    ] = False,
+    detach: Detach = False,
     quiet: Quiet = False,
 ) -> int:
     """Score slides and stitch their heatmaps: plan, launch, follow until done.
@@ -164,15 +165,7 @@ def resume(
     /,
     *,
     launch: Launch = None,
-    detach: Annotated[
-        bool,
-        Parameter(
-            negative="",
-            group=HOW,
-            show_default=False,
-            help="Return at once; the run goes on by itself.",
-        ),
-    ] = False,
+    detach: Detach = False,
     quiet: Quiet = False,
     continued: Annotated[bool, Parameter(negative="", show=False)] = False,
 ) -> int:

@@ -39,7 +39,8 @@ from hpc_heatmap.model import (
 from hpc_heatmap.model.loading import SUFFIXES, check_file
 from hpc_heatmap.runs.provenance import provenance
 from hpc_heatmap.settings import RunSettings
-from hpc_heatmap.slide import Slide, collect_slides, slide_ids
+from hpc_heatmap.slide import Slide
+from hpc_heatmap.slide_list import collect_slides, slide_ids
 from hpc_heatmap.stages.grouping import slide_geometry
 from hpc_heatmap.tissue import method_names
 
