@@ -262,9 +262,10 @@ def _blob_points(scores, columns, rows, blob, n_points):
 
 
 @pytest.mark.slow
-def test_the_command_scores_a_big_slide(tmp_path, big, model_file, network):
-    (found,) = run_command([big], model_file, tmp_path / "run", 64)
-    positions = plain_positions(40_000, 64)
+@pytest.mark.parametrize("stride", [16, 48, 64, 224])
+def test_the_command_scores_a_big_slide(tmp_path, big, model_file, network, stride):
+    (found,) = run_command([big], model_file, tmp_path / "run", stride)
+    positions = plain_positions(40_000, stride)
     with found.heatmap as heatmap:
         scores = heatmap.dataset()[:]
     assert scores.shape == (len(positions), len(positions))
@@ -280,7 +281,7 @@ def test_the_command_scores_a_big_slide(tmp_path, big, model_file, network):
             window = read_on_white(big, x - WINDOW // 2, y - WINDOW // 2, WINDOW, WINDOW)
             worst = max(worst, abs(scores[i, j] - plain_score(network, window)))
     assert np.isnan(scores[far]).all()
-    print(f"\nbig slide by command, stride 64: {n_points} points, largest difference {worst:.1e}")
+    print(f"\nbig slide by command, stride {stride}: {n_points} points, largest difference {worst:.1e}")
     assert worst <= TOLERANCE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hpc_heatmap.errors import SettingsError
-from hpc_heatmap.settings import GroupLayout, LaunchSettings, RunSettings, settings_error
+from hpc_heatmap.settings import (
+    Cluster,
+    GroupLayout,
+    LaunchSettings,
+    RunSettings,
+    settings_error,
+)
 
 positive = st.floats(min_value=1e-6, max_value=1e6)
 counts = st.integers(min_value=1, max_value=10**6)
@@ -112,3 +119,14 @@ def test_what_is_out_of_range_is_refused_by_its_options_name(
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         RunSettings().stride = 5  # type: ignore[misc]
+
+
+def test_a_launch_goes_on_as_the_last_one_but_for_what_is_given() -> None:
+    last = LaunchSettings(cluster=Cluster.SLURM, profile=Path("site.toml"), retries=5)
+    assert LaunchSettings().over(last) == last
+    assert LaunchSettings(workers=3).over(last) == last.model_copy(update={"workers": 3})
+    here = LaunchSettings(cluster=Cluster.LOCAL).over(last)
+    assert here.is_local and here.retries == 5
+    other = LaunchSettings(profile=Path("other.toml")).over(last)
+    assert other.profile == Path("other.toml") and other.cluster is Cluster.LOCAL
+    assert not other.is_local

@@ -188,6 +188,16 @@ class LaunchSettings(Settings):
     profile: Path | None = None
     """TOML file with what the site needs; `hpc-heatmap doctor --profile FILE` checks it."""
 
+    def over(self, last: LaunchSettings) -> LaunchSettings:
+        """What was given here, and for the rest what was given the last time."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        if "cluster" in given and "profile" not in given:
+            given["profile"] = None
+        if "profile" in given and "cluster" not in given:
+            # The profile says which.
+            given["cluster"] = Cluster.LOCAL
+        return last.model_copy(update=given)
+
     @property
     def is_local(self) -> bool:
         """Whether tasks are processes of this machine."""

@@ -135,7 +135,8 @@ def _go_on(
     """Do what is missing in a run, here or by a master elsewhere, and say how it ended."""
     from hpc_heatmap.cli.progress import follow, print_outcome
 
-    launch = launch or planned.last_launch()
+    last = planned.last_launch()
+    launch = launch.over(last) if launch else last
     if (detach or planned.has_master_elsewhere(launch)) and not continued:
         is_there = planned.launch(launch)
         console.print(
@@ -171,7 +172,8 @@ def resume(
 ) -> int:
     """Do what is missing in a run; nothing that is complete is done twice.
 
-    What has failed before is tried again. Deleting a result and resuming makes it anew.
+    What has failed before is tried again. Deleting a result and resuming makes it anew. It runs
+    where it ran the last time, but for the options that are given.
     """
     return _go_on(open_run(directory), launch, detach=detach, quiet=quiet, continued=continued)
 
