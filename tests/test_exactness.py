@@ -281,7 +281,7 @@ def test_the_command_scores_a_big_slide(tmp_path, big, model_file, network, stri
             window = read_on_white(big, x - WINDOW // 2, y - WINDOW // 2, WINDOW, WINDOW)
             worst = max(worst, abs(scores[i, j] - plain_score(network, window)))
     assert np.isnan(scores[far]).all()
-    print(f"\nbig slide by command, stride {stride}: {n_points} points, largest difference {worst:.1e}")
+    print(f"\nbig slide by command, stride {stride}: {n_points} points, worst error {worst:.1e}")
     assert worst <= TOLERANCE
 
 

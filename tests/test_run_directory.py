@@ -19,7 +19,14 @@ from hpc_heatmap.runs.status import State
 DOCUMENT = Path(__file__).parents[1] / "docs" / "run-directory.md"
 ID = "slide"
 #: Files that a run has only in some of its lives.
-SOMETIMES = {"failures/ID-STAGE*.json", "master.json", "master.log", "cancelled"}
+SOMETIMES = {
+    "failures/ID-STAGE*.json",
+    "model/traced.pt",
+    "jobs/SESSION/submitted-*.json",
+    "master.json",
+    "master.log",
+    "cancelled",
+}
 
 
 def documented_files() -> list[str]:

@@ -6,7 +6,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from hpc_heatmap.errors import SettingsError
 
@@ -37,12 +44,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def settings_error(error: ValidationError) -> SettingsError:
-    """One sentence for all that a validation found, with settings named as their options."""
-    problems = "; ".join(
-        f"--{'.'.join(map(str, e['loc'])).replace('_', '-')} {e['input']}: {e['msg']}"
-        for e in error.errors()
-    )
+def settings_error(error: ValidationError, file: Path | None = None) -> SettingsError:
+    """One sentence for all that a validation found, with settings named as their options, or as
+    the keys of a file.
+    """
+
+    def name(location: tuple[int | str, ...]) -> str:
+        joined = ".".join(map(str, location))
+        return f"{joined} =" if file else f"--{joined.replace('_', '-')}"
+
+    problems = "; ".join(f"{name(e['loc'])} {e['input']}: {e['msg']}" for e in error.errors())
+    if file is not None:
+        return SettingsError(f"{file} cannot be used: {problems}.")
     return SettingsError(f"These settings cannot be used: {problems}.")
 
 
@@ -151,13 +164,17 @@ class ClusterProfile(Settings):
     """Time limit of one task."""
 
     gpus: int = Field(default=0, ge=0)
-    """GPUs of one scoring task."""
+    """GPUs of one task."""
 
     modules: tuple[str, ...] = ()
     """Environment modules to load first."""
 
     setup: tuple[str, ...] = ()
     """Lines of shell to run before the program."""
+
+    scratch: str | None = None
+    """Folder on a disk of the node, such as '$TMPDIR' or '/scratch'. A scoring task copies its
+    groups there first and removes them in the end; the model stays for further tasks."""
 
     extra: dict[str, str] = Field(default_factory=dict)
     """More options of the scheduler, by its own names, such as {constraint = "avx512"}."""
@@ -177,6 +194,13 @@ class ClusterProfile(Settings):
 
     poll_s: PositiveFloat = 3.0
     """Seconds between looks at the queue."""
+
+    @field_validator("cluster")
+    @classmethod
+    def _is_a_cluster(cls, value: Cluster) -> Cluster:
+        if value is Cluster.LOCAL:
+            raise ValueError("a profile is for 'slurm' or 'sge'; this machine needs none")
+        return value
 
 
 class LaunchSettings(Settings):

@@ -1,14 +1,14 @@
-"""The schedulers against their contract."""
+"""The schedulers of this machine against their contract."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
 from runs.support import workers_of
 from schedulers.contract import ProcessSchedulerContract, SchedulerContract, function_classifier
 
@@ -18,25 +18,26 @@ from hpc_heatmap.schedulers.local import LocalScheduler
 
 
 class TestInProcessScheduler(SchedulerContract):
-    def make(self, run: Run, slots: int | None = None) -> InProcessScheduler:
+    def make(self, run: Run, session: str = "session") -> InProcessScheduler:
         return InProcessScheduler(function_classifier())
 
 
 class TestLocalScheduler(ProcessSchedulerContract):
-    def make(self, run: Run, slots: int | None = None) -> LocalScheduler:
-        return LocalScheduler(run.paths.jobs, "session", slots)
+    def make(self, run: Run, session: str = "session") -> LocalScheduler:
+        return LocalScheduler(run.paths.jobs, session)
 
-    def processes_of(self, run: Run) -> list[psutil.Process]:
-        return workers_of(run.root)
+    def test_slots_are_bounded(self, run: Run) -> None:
+        assert LocalScheduler(run.paths.jobs, "session", 3).slots == 3
+        assert self.make(run).slots == len(os.sched_getaffinity(0))
 
     def test_ctrl_c_is_the_masters_alone(self, run: Run) -> None:
         job = self.start_waiting(run, self.make(run))
         try:
-            before = self.processes_of(run)
+            before = workers_of(run.root)
             for process in before:
                 process.send_signal(signal.SIGINT)
             time.sleep(0.5)
-            assert self.processes_of(run) == before and len(before) == 2
+            assert workers_of(run.root) == before and len(before) == 2
         finally:
             job.cancel()
 
@@ -52,7 +53,7 @@ class TestLocalScheduler(ProcessSchedulerContract):
             )
         ]
         try:
-            self.make(run).stop_orphans()
+            self.make(run).adopt()
             assert [b.poll() for b in bystanders] == [None, None]
         finally:
             for bystander in bystanders:

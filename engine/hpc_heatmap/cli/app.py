@@ -18,7 +18,7 @@ from rich.console import Console
 import hpc_heatmap
 from hpc_heatmap.errors import HpcHeatmapError, Interrupted
 from hpc_heatmap.runs.run import Run, open_run, start_run
-from hpc_heatmap.settings import LaunchSettings, RunSettings, settings_error
+from hpc_heatmap.settings import Cluster, LaunchSettings, RunSettings, settings_error
 
 __all__ = ["app", "main"]
 
@@ -109,9 +109,25 @@ def run(
     lesions.csv and lesions.geojson, and grid.png, which shows the cells that were chosen. A run
     that was stopped, by ctrl-C or by a power cut, goes on with `hpc-heatmap resume RUN`.
     """
+    if launch is not None:
+        check_launch(launch)
     with errors.status("Checking slides and model") if not quiet else _Silence():
         planned = start_run(slides, model, out, settings=request, model_config=model_config)
     return _go_on(planned, launch, detach=detach, quiet=quiet)
+
+
+def check_launch(launch: LaunchSettings) -> None:
+    """Read the profile of a launch before anything is written.
+
+    Raises
+    ------
+    SettingsError
+        The profile cannot be used.
+    """
+    from hpc_heatmap.schedulers.profiles import read_profile
+
+    if not launch.is_local:
+        read_profile(launch)
 
 
 class _Silence:
@@ -260,15 +276,26 @@ def doctor(
     ] = Path(),
     /,
     *,
+    profile: Annotated[
+        Path | None, Parameter(help="TOML file to compare with its scheduler, which must answer.")
+    ] = None,
+    cluster: Annotated[
+        Cluster, Parameter(help="Scheduler to examine: 'slurm' or 'sge'. Default: the profile's.")
+    ] = Cluster.LOCAL,
     as_json: Annotated[
         bool,
         Parameter(name="--json", negative="", show_default=False, help="Print JSON for scripts."),
     ] = False,
 ) -> int:
-    """Tell what this machine can do: versions, cores, memory, disk, file locking, schedulers."""
-    from hpc_heatmap.cli.doctor import examine, print_findings
+    """Tell what this machine can do: versions, cores, memory, disk, file locking, schedulers.
 
-    findings = examine(directory)
+    With a profile or a cluster, tell whether runs could be launched with it. Nothing is submitted.
+    """
+    from hpc_heatmap.cli.doctor import examine, examine_profile, print_findings
+
+    launch = LaunchSettings(cluster=cluster, profile=profile)
+    findings = [] if launch.is_local else examine_profile(launch)
+    findings = [*examine(directory), *findings]
     if as_json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from hpc_heatmap.errors import SchedulerError
 from hpc_heatmap.runs.provenance import package_versions
+from hpc_heatmap.settings import LaunchSettings
 
-__all__ = ["Finding", "examine", "print_findings"]
+__all__ = ["Finding", "examine", "examine_profile", "print_findings"]
 
 _GIB = 1 << 30
 
@@ -71,6 +73,26 @@ def examine(directory: Path) -> list[Finding]:
         _try("file locking", lambda: _locking(directory)),
     ]
     return [*findings, *_schedulers()]
+
+
+def examine_profile(launch: LaunchSettings) -> list[Finding]:
+    """Compare a profile with the live scheduler; nothing is submitted.
+
+    Raises
+    ------
+    SettingsError
+        The profile cannot be read.
+    """
+    from hpc_heatmap.schedulers.profiles import make_cluster_scheduler, read_profile
+
+    profile = read_profile(launch)
+    try:
+        scheduler = make_cluster_scheduler(Path("jobs"), "doctor", profile)
+    except SchedulerError as error:
+        return [Finding(profile.cluster.value, str(error), ok=False)]
+    return [
+        Finding(f"{scheduler.name}: {what}", found, ok) for what, found, ok in scheduler.check()
+    ]
 
 
 def _versions(*names: str) -> str:
@@ -151,9 +173,8 @@ def _schedulers() -> list[Finding]:
 
 
 def print_findings(console: Console, findings: list[Finding]) -> None:
-    """A table that a user can send."""
-    table = Table(show_header=False, box=None, pad_edge=False)
+    """One line a finding, as a user can send them."""
+    width = max(len(finding.what) for finding in findings)
     for finding in findings:
         mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
-        table.add_row(mark, finding.what, finding.found)
-    console.print(table)
+        console.print(f"{mark}  {escape(finding.what.ljust(width))}  {escape(finding.found)}")

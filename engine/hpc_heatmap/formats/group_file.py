@@ -7,7 +7,7 @@ window on a grid anchored at the slide's origin; a patch is put together from 16
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,15 @@ from hpc_heatmap.formats.hdf5 import open_for_reading, open_for_writing
 from hpc_heatmap.geometry import Box, Geometry
 from hpc_heatmap.settings import GroupLayout
 
-__all__ = ["Group", "GroupFile", "GroupHeader", "GroupWriter", "open_groups", "write_groups"]
+__all__ = [
+    "Group",
+    "GroupFile",
+    "GroupHeader",
+    "GroupWriter",
+    "copy_groups",
+    "open_groups",
+    "write_groups",
+]
 
 KIND = "hpc-heatmap groups"
 VERSION = 1
@@ -247,3 +255,24 @@ def open_groups(path: Path) -> Iterator[GroupFile]:
     """
     with open_for_reading(path, KIND, VERSION) as file:
         yield GroupFile(file)
+
+
+def copy_groups(source: Path, target: Path, indices: Sequence[int]) -> None:
+    """Copy some groups of a file, and what is said of all, to a file of their own.
+
+    Raises
+    ------
+    FormatError
+        The source is missing or damaged.
+    StorageError
+        The disk is full.
+    """
+    with (
+        open_for_reading(source, KIND, VERSION) as given,
+        open_for_writing(target, KIND, VERSION) as file,
+    ):
+        file.attrs.update({name: given.attrs[name] for name in _FIELDS})
+        for index in indices:
+            name = f"groups/{index:06d}"
+            if name in given:
+                given.copy(name, file.require_group("groups"))

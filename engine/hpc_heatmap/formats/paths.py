@@ -91,6 +91,11 @@ class RunPaths:
         return self.model_folder / "descriptor.json"
 
     @property
+    def traced_model(self) -> Path:
+        """A copy of a ``.pt2`` model that tasks load faster."""
+        return self.model_folder / "traced.pt"
+
+    @property
     def lookup_csv(self) -> Path:
         """Slides with their first and last group."""
         return self.root / "lookup.csv"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -52,6 +52,8 @@ class ModelEntry(_Entry):
     lesion_class: str | None = None
     window_px: int
     requested_spacing_um: float | None = None
+    #: How batches lie in memory, chosen once for all tasks: contiguous or channels_last.
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
 
 
 class RunFile(_Entry):

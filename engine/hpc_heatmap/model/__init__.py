@@ -6,7 +6,12 @@ Files that execute pickled code when they are loaded are never opened.
 
 from hpc_heatmap.model.classifier import Classifier, FunctionClassifier, NetworkClassifier
 from hpc_heatmap.model.descriptor import Descriptor, find_descriptor, read_descriptor
-from hpc_heatmap.model.loading import check_classifier, load_classifier
+from hpc_heatmap.model.loading import (
+    check_classifier,
+    choose_memory_format,
+    load_classifier,
+    traced_copy,
+)
 
 __all__ = [
     "Classifier",
@@ -14,7 +19,9 @@ __all__ = [
     "FunctionClassifier",
     "NetworkClassifier",
     "check_classifier",
+    "choose_memory_format",
     "find_descriptor",
     "load_classifier",
     "read_descriptor",
+    "traced_copy",
 ]

@@ -82,6 +82,8 @@ class NetworkClassifier:
         self.descriptor = descriptor
         self.lesion_index = descriptor.lesion_index(lesion_class)
         self._resize = descriptor.resize_px is not None
+        #: The batch, made once: fresh memory for each costs more than filling it.
+        self._batch: npt.NDArray[np.float32] = np.empty((0, 3, 0, 0), np.float32)
 
     @property
     def window_px(self) -> int:
@@ -95,7 +97,14 @@ class NetworkClassifier:
 
     def prepare(self, patch: Pixels) -> npt.NDArray[Any]:
         """Normalise a patch once; where windows are resized first, it stays as it is."""
-        return patch if self._resize else self.descriptor.prepare(patch)
+        return patch if self._resize else self._planes(patch)
+
+    def _planes(self, pixels: Pixels) -> Floats:
+        return self.descriptor.prepare(pixels, channels_last=self._channels_last)
+
+    @property
+    def _channels_last(self) -> bool:
+        return getattr(self.network, "channels_last", False)
 
     def cut(self, prepared: npt.NDArray[Any], top: int, left: int) -> npt.NDArray[Any]:
         """The window at a position of a prepared patch: a view."""
@@ -107,9 +116,24 @@ class NetworkClassifier:
     def scores(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
         """Lesion probabilities (n,) of windows that `cut` gave."""
         if self._resize:
-            windows = [self.descriptor.prepare(self.descriptor.resize(w)) for w in windows]
-        logits = np.asarray(self.network(np.stack(windows)))
+            windows = [self._planes(self.descriptor.resize(w)) for w in windows]
+        logits = np.asarray(self.network(self._stack(windows)))
         return self._lesion_probability(logits, len(windows))
+
+    def _stack(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
+        """Windows as one batch, in memory that the next batch takes over."""
+        n, (channels, height, width) = len(windows), windows[0].shape
+        order = (0, 2, 3, 1) if self._channels_last else (0, 1, 2, 3)
+        laid = self._batch.transpose(order)
+        shape = (n, channels, height, width)
+        fits = self._batch.shape[1:] == shape[1:] and len(self._batch) >= n
+        if not (fits and laid.flags.c_contiguous):
+            whole = np.empty([shape[axis] for axis in order], np.float32)
+            self._batch = whole.transpose(np.argsort(order))
+        batch = self._batch[:n]
+        for place, window in zip(batch, windows, strict=True):
+            place[...] = window
+        return batch
 
     def _lesion_probability(self, logits: npt.NDArray[Any], n_windows: int) -> Floats:
         classes = self.descriptor.num_classes

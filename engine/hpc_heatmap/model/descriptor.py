@@ -85,11 +85,23 @@ class Descriptor(BaseModel):
         shape = (3, 1, 1)
         return factor.astype(np.float32).reshape(shape), offset.astype(np.float32).reshape(shape)
 
-    def prepare(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Pixels (height, width, 3) as the network wants them: (3, height, width), normalised."""
+    def prepare(
+        self, pixels: npt.NDArray[np.uint8], *, channels_last: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Pixels (height, width, 3) as the network wants them: (3, height, width), normalised.
+
+        In memory plane by plane or, with `channels_last`, pixel by pixel; the values are the same.
+        """
         factor, offset = self.normalization()
-        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        prepared: npt.NDArray[np.float32] = planes * factor + offset
+        if channels_last:
+            height, width, _ = pixels.shape
+            rows = pixels.reshape(height, 3 * width).astype(np.float32)
+            rows *= np.tile(factor.ravel(), width)
+            rows += np.tile(offset.ravel(), width)
+            return rows.reshape(height, width, 3).transpose(2, 0, 1)
+        prepared = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        prepared *= factor
+        prepared += offset
         return prepared
 
     def resize(self, window: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -19,10 +19,11 @@ from hpc_heatmap import processes
 from hpc_heatmap.errors import Interrupted, RunConflictError
 from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX, storage_errors
 
-__all__ = ["Lease", "LeaseHolder", "holder"]
+__all__ = ["STALE_S", "Lease", "LeaseHolder", "holder"]
 
 _HEARTBEAT_S = 5.0
-_STALE_S = 60.0
+#: A holder on another machine is dead when it was silent for this long.
+STALE_S = 60.0
 #: Another master that starts or stops may sweep our files away; then we try again.
 _ATTEMPTS = 10
 
@@ -47,7 +48,7 @@ class LeaseHolder:
         if self.here():
             return processes.is_alive(self.pid, self.process_started)
         try:
-            return _file_system_now(path.parent) - path.stat().st_mtime < _STALE_S
+            return _file_system_now(path.parent) - path.stat().st_mtime < STALE_S
         except OSError:
             return False
 

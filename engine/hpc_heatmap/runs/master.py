@@ -133,9 +133,7 @@ class Master:
 
     def _loop(self) -> None:
         while self._queue or self._running:
-            if self._paths.cancelled.exists():
-                raise Interrupted(f"The run {self._paths.root} was cancelled.")
-            self._lease.beat()
+            self._beat()
             self._submit()
             ended = [job for job in self._running if job.done()]
             for job in ended:
@@ -144,9 +142,22 @@ class Master:
             if not ended:
                 time.sleep(_POLL_S)
 
+    def _beat(self) -> None:
+        """Show that the master is alive, and see whether it is to stop."""
+        if self._paths.cancelled.exists():
+            raise Interrupted(f"The run {self._paths.root} was cancelled.")
+        self._lease.beat()
+
     def _adopt(self) -> None:
         """Take over what an earlier master has left in a queue."""
-        for job, (stage, slide_id, groups) in self._scheduler.adopt().items():
+        while True:
+            try:
+                adopted = self._scheduler.adopt()
+                break
+            except QueueFullError:
+                self._beat()
+                time.sleep(1)
+        for job, (stage, slide_id, groups) in adopted.items():
             if slide_id in self._rank:
                 self._running[job] = self._task(stage, slide_id, groups)
 

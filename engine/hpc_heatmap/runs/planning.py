@@ -31,10 +31,13 @@ from hpc_heatmap.formats.run_file import (
 from hpc_heatmap.model import (
     Classifier,
     Descriptor,
+    NetworkClassifier,
     check_classifier,
+    choose_memory_format,
     find_descriptor,
     load_classifier,
     read_descriptor,
+    traced_copy,
 )
 from hpc_heatmap.model.loading import SUFFIXES, check_file
 from hpc_heatmap.runs.provenance import provenance
@@ -110,6 +113,8 @@ def plan_run(
             entries.append(SlideEntry(id=slide_id, path=str(path), problem=str(error)))
     if len(problems) == len(entries):
         raise problems[0] if len(problems) == 1 else SlideError(" ".join(map(str, problems)))
+    if isinstance(classifier, NetworkClassifier) and choose_memory_format(classifier):
+        entry = entry.model_copy(update={"memory_format": "channels_last"})
     check_classifier(classifier, settings.batch_size)
     return RunFile(
         settings=settings,
@@ -238,6 +243,8 @@ def create_run(
             if source is not None and target is not None:
                 with writing(paths.model_folder / target) as partial:
                     shutil.copyfile(source, partial)
+        if model is not None and run.model.file is not None:
+            _write_traced(paths, run.model)
         write_run_file(paths.run_file, run)
     except BaseException:
         if fresh:
@@ -246,6 +253,20 @@ def create_run(
             shutil.rmtree(paths.root, ignore_errors=True)
         raise
     return paths
+
+
+def _write_traced(paths: RunPaths, model: ModelEntry) -> None:
+    """Keep a copy that loads faster beside the model, where there can be one."""
+    # A plan that was killed may have left another model's.
+    paths.traced_model.unlink(missing_ok=True)
+    copy = traced_copy(
+        paths.model_folder / str(model.file),
+        read_descriptor(paths.descriptor),
+        channels_last=model.memory_format == "channels_last",
+    )
+    if copy is not None:
+        with writing(paths.traced_model) as partial:
+            partial.write_bytes(copy)
 
 
 def _is_free(paths: RunPaths) -> bool:
@@ -257,7 +278,12 @@ def _is_free(paths: RunPaths) -> bool:
         entries += [
             entry
             for entry in paths.model_folder.iterdir()
-            if entry.name not in {paths.descriptor.name, *(f"model{s}" for s in SUFFIXES)}
+            if entry.name
+            not in {
+                paths.descriptor.name,
+                paths.traced_model.name,
+                *(f"model{s}" for s in SUFFIXES),
+            }
         ]
     elif paths.model_folder.exists():
         return False

@@ -22,7 +22,7 @@ from hpc_heatmap.errors import (
 from hpc_heatmap.formats.atomic import read_json, storage_errors, write_json
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
-from hpc_heatmap.runs.lease import holder
+from hpc_heatmap.runs.lease import STALE_S, holder
 from hpc_heatmap.runs.status import RunStatus, State, run_status
 from hpc_heatmap.settings import LaunchSettings, MasterPlace, RunSettings
 
@@ -84,11 +84,20 @@ class MasterWork:
         self.root = root
 
     def __call__(self) -> None:
-        """Drive the run; how it ends is in its files."""
-        try:
-            Run(self.root).resume(fresh=False)
-        except HpcHeatmapError as error:
-            print(f"hpc-heatmap: {error}", file=sys.stderr)  # noqa: T201 - the job's log
+        """Drive the run; how it ends is in its files.
+
+        A lease may be this master's own, of its life on a node that died: it goes stale.
+        """
+        patience_ends = time.monotonic() + STALE_S + 15
+        while True:
+            try:
+                Run(self.root).resume(fresh=False)
+            except HpcHeatmapError as error:
+                if isinstance(error, RunConflictError) and time.monotonic() < patience_ends:
+                    time.sleep(1)
+                    continue
+                print(f"hpc-heatmap: {error}", file=sys.stderr)  # noqa: T201 - the job's log
+            return
 
     def checkpoint(self) -> Any:
         """What to go on with after an interruption."""

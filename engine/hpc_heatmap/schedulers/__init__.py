@@ -36,7 +36,7 @@ class Job(Protocol):
 
 
 class QueueFullError(SchedulerError):
-    """The scheduler takes no more jobs now: wait, then submit again."""
+    """The scheduler takes no more jobs, or does not answer, now: wait, then try again."""
 
 
 class Scheduler(Protocol):
@@ -78,6 +78,11 @@ class Scheduler(Protocol):
     def adopt(self) -> Mapping[Job, tuple[Stage, str, tuple[int, ...]]]:
         """What a master that was killed has left: jobs that go on, with the stage, slide and
         groups they work on. What cannot be taken over is stopped. Call it with the lease in hand.
+
+        Raises
+        ------
+        QueueFullError
+            The scheduler does not answer now.
         """
 
     def stop_all(self) -> None:

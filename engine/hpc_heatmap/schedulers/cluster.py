@@ -15,7 +15,8 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ from hpc_heatmap.schedulers import Job, QueueFullError, job_folder, tail_of
 from hpc_heatmap.settings import ClusterProfile
 from hpc_heatmap.stages.task import Stage, Task, perform
 
-__all__ = ["ClusterJob", "ClusterScheduler", "ask"]
+__all__ = ["Check", "ClusterJob", "ClusterScheduler", "ask", "said"]
+
+#: What was looked at, what was found, and whether tasks can run with it.
+Check = tuple[str, str, bool]
 
 #: A job that is not listed for this many polls in a row has ended: listings lag behind submission.
 _POLLS_UNTIL_GONE = 2
@@ -43,14 +47,31 @@ class Work:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self._told_to_stop = False
 
     def __call__(self) -> None:
         """Do the task."""
-        perform(self.task)
+        perform(self.task, told_to_stop=lambda: self._told_to_stop)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What to go on with after an interruption."""
-        return submitit.helpers.DelayedSubmission(self)
+        """What to go on with after an interruption.
+
+        What submitit's signal handler raises from here on comes up inside the task, and is no
+        failure of it.
+        """
+        self._told_to_stop = True
+        return submitit.helpers.DelayedSubmission(Work(self.task))
+
+
+def said(command: Sequence[str]) -> tuple[bool, str]:
+    """Whether a scheduler's command went well, and all that it said, in one line."""
+    try:
+        answer = subprocess.run(
+            list(command), capture_output=True, text=True, timeout=_ANSWER_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return False, str(error)
+    return answer.returncode == 0, " ".join(f"{answer.stdout} {answer.stderr}".split())
 
 
 def ask(command: Sequence[str]) -> str | None:
@@ -173,7 +194,28 @@ class ClusterScheduler(ABC):
     def is_full(self, message: str) -> bool:
         """Whether a refusal means that the queue is full for now."""
 
+    @abstractmethod
+    def check(self) -> Iterator[Check]:
+        """Compare the profile with the cluster; nothing is submitted."""
+
     # What is the same for all of them.
+
+    def check_limits(self, array_limit: int, submit_limit: int | None) -> Iterator[Check]:
+        """How arrays and submitted jobs are bounded, which is never wrong: the run keeps within."""
+        asked = self.profile.max_array
+        used = (
+            f"{self.max_array} used"
+            if asked is None or asked <= array_limit
+            else (f"max_array = {asked} is more than that, {self.max_array} used")
+        )
+        yield "array limit", f"{array_limit} tasks; {used}", True
+        bound = f"max_queued = {self.profile.max_queued}"
+        if submit_limit is None:
+            yield "submit limit", f"none found; {bound}", True
+        elif submit_limit < self.profile.max_queued:
+            yield "submit limit", f"{submit_limit} a user, less than {bound}: runs will wait", True
+        else:
+            yield "submit limit", f"{submit_limit} a user; {bound}", True
 
     def submit(self, tasks: Sequence[Task]) -> list[Job]:
         """Submit tasks as one array job.
@@ -196,7 +238,9 @@ class ClusterScheduler(ABC):
                     memory_gb=self.profile.memory_gb,
                     gpus=self.profile.gpus,
                 )
-            ids = self._submit(self._executor, [Work(task) for task in tasks], folder)
+            scratch = self.profile.scratch
+            works = [Work(replace(task, scratch=scratch)) for task in tasks]
+            ids = self._submit(self._executor, works, folder)
             entries = [
                 {"job": job_id, "stage": t.stage, "slide": t.slide_id, "groups": t.groups}
                 for job_id, t in zip(ids, tasks, strict=True)
@@ -218,16 +262,18 @@ class ClusterScheduler(ABC):
         with storage_errors(self._jobs):
             folder = job_folder(self._jobs, f"{self._session}-master")
             executor = self.make_executor(folder, threads=1, memory_gb=1.0, gpus=0)
+            # A long run outlives many time limits of its master.
+            executor.max_num_timeout = 1000
             return self._submit(executor, [call], folder)[0]
 
     def _submit(self, executor: Any, calls: Sequence[Any], folder: Path) -> list[str]:
-        before = set(folder.iterdir())
+        before = _drafts(folder)
         noise = io.StringIO()
         try:
             with contextlib.redirect_stderr(noise), contextlib.redirect_stdout(noise):
                 submitted = executor.submit_array(calls)
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-            for orphan in set(folder.iterdir()) - before:
+            for orphan in _drafts(folder) - before:
                 orphan.unlink(missing_ok=True)
             message = " ".join(f"{error} {noise.getvalue()}".split())
             kind = QueueFullError if self.is_full(message) else SchedulerError
@@ -239,8 +285,15 @@ class ClusterScheduler(ABC):
 
         A job that nobody has written down (its master was killed just then) is taken out of the
         queue, as is an earlier master.
+
+        Raises
+        ------
+        QueueFullError
+            The scheduler does not answer now: to go on would be to do work twice.
         """
-        live = self.list_live() or set()
+        live = self.list_live()
+        if live is None:
+            raise QueueFullError(f"{self.name} does not say which jobs of the run are there.")
         adopted: dict[Job, tuple[Stage, str, tuple[int, ...]]] = {}
         known: set[str] = set()
         for file in sorted(self._jobs.glob(f"*/{_SUBMITTED}*.json")):
@@ -259,10 +312,13 @@ class ClusterScheduler(ABC):
     def stop_all(self) -> None:
         """Take all of the run's jobs out of the queue, but for the one that this process is."""
         deadline = time.monotonic() + 60
-        while (
-            live := (self.list_live() or set()) - {own_job_id()}
-        ) and time.monotonic() < deadline:
-            self.stop(sorted(live))
+        while time.monotonic() < deadline:
+            live = self.list_live()
+            if live is not None:
+                live -= {own_job_id()}
+                if not live:
+                    return
+                self.stop(sorted(live))
             time.sleep(1)
 
     def _watch(self, job_id: str, folder: Path) -> ClusterJob:
@@ -283,6 +339,11 @@ class ClusterScheduler(ABC):
     def forget(self, job_id: str) -> None:
         """Watch a job no longer."""
         self._missed.pop(job_id, None)
+
+
+def _drafts(folder: Path) -> set[Path]:
+    """Scripts and calls that submitit has not given the name of a job yet."""
+    return {*folder.glob(".submission_file_*"), *folder.glob("[0-9a-f]" * 32 + ".pkl")}
 
 
 def own_job_id() -> str | None:

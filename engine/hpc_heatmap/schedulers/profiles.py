@@ -60,4 +60,4 @@ def _read(path: Path) -> ClusterProfile:
     try:
         return ClusterProfile(**values)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {settings_error(error)}") from error
+        raise settings_error(error, path) from error

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from hpc_heatmap.schedulers.cluster import ClusterScheduler, ask
+from hpc_heatmap.schedulers.cluster import Check, ClusterScheduler, ask, said
+from hpc_heatmap.settings import MasterPlace
 from submitit_sge import SgeExecutor
 from submitit_sge.executor import read_max_tasks
 
@@ -40,7 +44,7 @@ class SgeScheduler(ClusterScheduler):
 
     def parallel(self) -> int:
         """Tasks that could run at once on all hosts."""
-        return max(1, sum(self._cores_of_hosts()) // self.threads)
+        return max(1, sum(cores // self.threads for cores in self._cores_of_hosts()))
 
     def _cores_of_hosts(self) -> list[int]:
         words = [line.split() for line in (ask(["qhost"]) or "").splitlines()]
@@ -67,7 +71,7 @@ class SgeScheduler(ClusterScheduler):
             "extra": [w for name, value in profile.extra.items() for w in (f"-{name}", value) if w],
         }
         if profile.memory_resource:
-            parameters["memory"] = f"{round(memory_gb * 1024)}M"
+            parameters["mem_gb"] = memory_gb
             parameters["memory_resource"] = profile.memory_resource
         executor.update_parameters(**{k: v for k, v in parameters.items() if v is not None})
         return executor
@@ -115,3 +119,140 @@ class SgeScheduler(ClusterScheduler):
     def is_full(self, message: str) -> bool:
         """Whether a refusal means that the queue is full for now."""
         return any(words in message.lower() for words in _FULL)
+
+    def check(self) -> Iterator[Check]:
+        """Queue, parallel environment, time, project, limits, and a task that is only tried."""
+        profile = self.profile
+        queues = (ask(["qconf", "-sql"]) or "").split()
+        if not queues:
+            yield "queue", "Grid Engine does not answer, or has no queue", False
+            return
+        wanted = (profile.partition or "").split("@")[0]
+        if wanted and wanted not in queues:
+            yield "queue", f"there is no {wanted}: set partition to one of {queues}", False
+            queues = []
+        elif wanted:
+            queues = [wanted]
+        settings = {queue: _table(ask(["qconf", "-sq", queue])) for queue in queues}
+        if settings:
+            batch = [q for q, values in settings.items() if "BATCH" in values.get("qtype", "")]
+            yield "queue", f"{', '.join(queues)}: {len(batch)} take batch jobs", bool(batch)
+            limits = {q: values.get("h_rt", "INFINITY") for q, values in settings.items()}
+            fits = any(profile.time_minutes <= _minutes(limit) for limit in limits.values())
+            named = ", ".join(f"{q} allows {limit}" for q, limit in limits.items())
+            yield "time limit", f"time_minutes = {profile.time_minutes}; {named}", fits
+        yield from self._check_cores(settings)
+        yield from self._check_resources()
+        if profile.account:
+            projects = (ask(["qconf", "-sprjl"]) or "").split()
+            known = ", ".join(projects) or "none"
+            there = profile.account in projects
+            found = profile.account if there else f"no project {profile.account}; known: {known}"
+            yield "account", found, there
+        if profile.qos:
+            yield "qos", "Grid Engine has none: leave qos out", False
+        configuration = _table(ask(["qconf", "-sconf"]))
+        limits_set = [int(configuration.get(n, "0")) for n in ("max_u_jobs", "max_jobs")]
+        jobs = min((limit for limit in limits_set if limit), default=None)
+        yield from self.check_limits(self.array_limit(), jobs)
+        hosts = set((ask(["qconf", "-sel"]) or "").split())
+        may = hosts & set((ask(["qconf", "-ss"]) or "").split())
+        found = f"{len(may)} of {len(hosts)} hosts"
+        if not may and profile.master is MasterPlace.CLUSTER:
+            yield "nodes submit", f"{found}: set master to 'login' or 'here'", False
+        else:
+            yield "nodes submit", found, True
+        works, _ = said(["qacct", "-o", self.user, "-d", "1"])
+        how = "on" if works else "off, or not readable here: why a job ended is not known"
+        yield "accounting", how, True
+        yield "a task", *self._try_out()
+
+    def _check_cores(self, settings: dict[str, dict[str, str]]) -> Iterator[Check]:
+        slots = [int(n) for v in settings.values() for n in re.findall(r"\d+\b(?!\])", v["slots"])]
+        slots += [int(n) for v in settings.values() for n in re.findall(r"=(\d+)\]", v["slots"])]
+        most = max(slots, default=0)
+        if settings:
+            yield "cores", f"{self.threads} a task; queues have up to {most}", self.threads <= most
+        if self.threads == 1:
+            return
+        name = self.profile.parallel_environment
+        known = (ask(["qconf", "-spl"]) or "").split()
+        if name not in known:
+            yield "parallel environment", f"no {name}; known: {', '.join(known) or 'none'}", False
+            return
+        rule = _table(ask(["qconf", "-sp", name])).get("allocation_rule", "")
+        offered = any(
+            name in v.get("pe_list", "").replace(",", " ").split() for v in settings.values()
+        )
+        if settings and not offered:
+            yield "parallel environment", f"{name} is in no pe_list of {', '.join(settings)}", False
+        elif rule == "$pe_slots" or rule == str(self.threads):
+            yield "parallel environment", f"{name}: all cores on one host", True
+        else:
+            found = f"{name} spreads cores over hosts (allocation_rule {rule}): take another"
+            yield "parallel environment", found, False
+
+    def _check_resources(self) -> Iterator[Check]:
+        """Memory and GPUs: resources are the site's own."""
+        profile = self.profile
+        known = {
+            name
+            for line in (ask(["qconf", "-sc"]) or "").splitlines()
+            if not line.startswith("#")
+            for name in line.split()[:2]
+        }
+        rows = [line.split() for line in (ask(["qhost"]) or "").splitlines()]
+        memory_gb = max(
+            (_gigabytes(r[7]) for r in rows if len(r) > 7 and r[2].isdigit()), default=0
+        )
+        resource = profile.memory_resource
+        found = f"{profile.memory_gb:g} GiB a task; hosts have up to {memory_gb:.1f}"
+        if resource is None:
+            yield "memory", f"{found}; not asked for without memory_resource", True
+        elif resource not in known:
+            yield "memory", f"there is no resource {resource}: set memory_resource", False
+        else:
+            yield "memory", f"{found}, asked for as {resource}", profile.memory_gb <= memory_gb
+        if profile.gpus:
+            there = "gpu" in known
+            yield "gpus", f"{profile.gpus} a task, asked for as gpu" if there else "no gpu", there
+
+    def _try_out(self) -> tuple[str, bool]:
+        """Let Grid Engine look at a task; it is not submitted."""
+        with tempfile.TemporaryDirectory() as folder:
+            executor = self.make_executor(
+                Path(folder),
+                threads=self.threads,
+                memory_gb=self.profile.memory_gb,
+                gpus=self.profile.gpus,
+            )
+            script = Path(folder) / "task.sh"
+            script.write_text("#!/bin/sh\ntrue\n", "utf-8")
+            arguments = executor._read_parameters().qsub_arguments()
+            works, what = said(["qsub", *arguments, "-w", "v", str(script)])
+        return ("could be submitted" if works else f"would be refused: {what}"), works
+
+
+def _table(listed: str | None) -> dict[str, str]:
+    """Names and values of ``qconf``."""
+    joined = (listed or "").replace("\\\n", " ")
+    pairs = (line.split(None, 1) for line in joined.splitlines() if not line.startswith("#"))
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _minutes(limit: str) -> float:
+    """Minutes of ``INFINITY``, ``3600`` or ``4:00:00``."""
+    first = limit.split(",")[0]
+    if not first[:1].isdigit():
+        return math.inf
+    seconds = 0
+    for part in first.split(":"):
+        seconds = seconds * 60 + int(part or 0)
+    return seconds / 60
+
+
+def _gigabytes(text: str) -> float:
+    """GiB of ``23.5G`` or ``800.0M``."""
+    units = {"K": 2.0**-20, "M": 2.0**-10, "G": 1.0, "T": 2.0**10}
+    number = re.match(r"[\d.]+", text)
+    return float(number[0]) * units.get(text[-1], 2.0**-30) if number else 0.0

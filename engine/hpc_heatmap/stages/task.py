@@ -53,6 +53,8 @@ class Task:
         None for masters elsewhere.
     submitted_at
         When the master submitted it, seconds since 1970.
+    scratch
+        Folder on a disk of the node for copies of what scoring reads; None for no copies.
     """
 
     run: str
@@ -62,6 +64,7 @@ class Task:
     threads: int = 1
     master: tuple[int, float] | None = None
     submitted_at: float | None = None
+    scratch: str | None = None
 
 
 @dataclass
@@ -73,11 +76,15 @@ class _Work:
     model_s: float = 0.0
 
 
-def perform(task: Task, classifier: Classifier | None = None) -> None:
+def perform(
+    task: Task,
+    classifier: Classifier | None = None,
+    told_to_stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Do a task and record it. What fails for a reason of its own is written to ``failures/``.
 
-    A task whose run is cancelled or whose master is gone stops without a word: the next master
-    may sweep its files away meanwhile, which is no failure.
+    A task whose run is cancelled, whose master is gone or whose job is to stop ends without a word:
+    the next master may sweep its files away meanwhile, which is no failure.
 
     Parameters
     ----------
@@ -85,11 +92,13 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
         What to do.
     classifier
         The run's model where it is already in memory.
+    told_to_stop
+        Whether the scheduler has told the job to stop.
     """
     paths = RunPaths(Path(task.run))
     started, cpu_before, wall = time.time(), time.process_time(), time.perf_counter()
     work = _Work()
-    go_on = _Watch(task, paths)
+    go_on = _Watch(task, paths, told_to_stop)
     try:
         run = read_run_file(paths.run_file)
         slide = next(s for s in run.slides if s.id == task.slide_id)
@@ -123,6 +132,7 @@ def perform(task: Task, classifier: Classifier | None = None) -> None:
         windows=work.windows,
         submitted_at=task.submitted_at,
         threads=task.threads,
+        cluster=os.environ.get("SUBMITIT_EXECUTOR", "local"),
     )
     if paths.run_file.exists():
         # The next master may sweep the draft of the record away.
@@ -170,19 +180,26 @@ def _group(paths: RunPaths, run: RunFile, slide: SlideEntry, go_on: Callable[[],
     group_slide(given, paths.slide(slide.id), go_on)
 
 
-def load_run_classifier(paths: RunPaths, run: RunFile, threads: int) -> Classifier:
-    """The model of a run from its own copy.
+def load_run_classifier(
+    paths: RunPaths, run: RunFile, threads: int, scratch: str | None = None
+) -> Classifier:
+    """The model of a run from its own copy, or from a copy of that in a scratch folder.
 
     Raises
     ------
     ModelError
         The run's model is a Python function, or its file is gone.
     """
+    from hpc_heatmap.stages.scratch import cached_model
+
+    file = paths.model_folder / (run.model.file or "no file: the model is a Python function")
     return load_classifier(
-        paths.model_folder / (run.model.file or "no file: the model is a Python function"),
+        cached_model(file, run.model.sha256, scratch),
         read_descriptor(paths.descriptor),
         lesion_class=run.model.lesion_class,
         threads=threads,
+        channels_last=run.model.memory_format == "channels_last",
+        traced=cached_model(paths.traced_model, run.model.sha256, scratch),
     )
 
 
@@ -197,10 +214,15 @@ def _score(
     from hpc_heatmap.formats.group_file import open_groups
     from hpc_heatmap.formats.score_file import write_scores
     from hpc_heatmap.stages.scoring import score_group
+    from hpc_heatmap.stages.scratch import local_groups
 
-    classifier = classifier or load_run_classifier(paths, run, task.threads)
+    classifier = classifier or load_run_classifier(paths, run, task.threads, task.scratch)
     slide_paths = paths.slide(task.slide_id)
-    with open_groups(slide_paths.groups) as groups:
+    missing = [g for g in task.groups if not slide_paths.group_scores(g).exists()]
+    with (
+        local_groups(slide_paths.groups, missing, task.scratch) as file,
+        open_groups(file) as groups,
+    ):
         geometry = groups.header.geometry(run.stride_px)
         for index in task.groups:
             go_on()
@@ -274,8 +296,9 @@ def _stitch(
 class _Watch:
     """Call it now and then: it raises once the work is to stop."""
 
-    def __init__(self, task: Task, paths: RunPaths) -> None:
+    def __init__(self, task: Task, paths: RunPaths, told_to_stop: Callable[[], bool]) -> None:
         self._paths = paths
+        self._told_to_stop = told_to_stop
         self._master = task.master
         self._last = -math.inf
 
@@ -290,6 +313,8 @@ class _Watch:
 
     def stop_reason(self) -> str | None:
         """Why the work is to stop now, None where it is not."""
+        if self._told_to_stop():
+            return "The job was told to stop."
         if self._paths.cancelled.exists():
             return "The run was cancelled."
         if not self._paths.run_file.exists():

@@ -117,6 +117,8 @@ def _elapsed(at_s: float, step_s: float, total_s: float) -> str:
     if step_s % 60 == 0 and total_s < 7200:
         return f"{at_s / 60:.0f} min"
     minutes, seconds = divmod(round(at_s), 60)
+    if total_s < 3600:
+        return f"{minutes}:{seconds:02d} min"
     clock = f"{minutes // 60}:{minutes % 60:02d}"
     return f"{clock} h" if step_s % 60 == 0 else f"{clock}:{seconds:02d}"
 

@@ -1,0 +1,81 @@
+"""A network of GoogLeNet's size, 3 GFLOP a window of 224 px, with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+#: Channels of Table 1 of Szegedy et al., 2015: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool.
+_INCEPTION = (
+    (64, 96, 128, 16, 32, 32),
+    (128, 128, 192, 32, 96, 64),
+    (192, 96, 208, 16, 48, 64),
+    (160, 112, 224, 24, 64, 64),
+    (128, 128, 256, 24, 64, 64),
+    (112, 144, 288, 32, 64, 64),
+    (256, 160, 320, 32, 128, 128),
+    (256, 160, 320, 32, 128, 128),
+    (384, 192, 384, 48, 128, 128),
+)
+#: Blocks that a pooling layer comes before.
+_POOLED = {2, 7}
+
+
+def _conv(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs, eps=0.001), nn.ReLU())
+
+
+class _Inception(nn.Module):
+    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        one, reduce3, three, reduce5, five, pool = widths
+        self.branches = nn.ModuleList(
+            [
+                _conv(inputs, one, 1),
+                nn.Sequential(_conv(inputs, reduce3, 1), _conv(reduce3, three, 3)),
+                nn.Sequential(_conv(inputs, reduce5, 1), _conv(reduce5, five, 3)),
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(inputs, pool, 1)),
+            ]
+        )
+        self.outputs = one + three + five + pool
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def googlenet(classes: int = 2, seed: int = 0) -> nn.Module:
+    """The network, ready to score."""
+    torch.manual_seed(seed)
+    pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+    layers: list[nn.Module] = [_conv(3, 64, 7, 2), pool, _conv(64, 64, 1), _conv(64, 192, 3), pool]
+    width = 192
+    for number, widths in enumerate(_INCEPTION):
+        block = _Inception(width, widths)
+        layers += [pool, block] if number in _POOLED else [block]
+        width = block.outputs
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+    return nn.Sequential(*layers).eval()
+
+
+def write_googlenet(folder: Path) -> Path:
+    """Write model.pt2 and model.json; gives the model's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(googlenet(), (torch.rand(2, 3, 224, 224),), dynamic_shapes=shapes)
+    torch.export.save(program, str(folder / "model.pt2"))
+    norm = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    descriptor = {
+        "num_classes": 2,
+        "class_names": ["normal", "tumor"],
+        "patch_size_pixels": 224,
+        "spacing_um_px": 0.25,
+        "name": "googlenet-random",
+        "lesion_class": "tumor",
+        "transform": [{"name": "ToTensor"}, {"name": "Normalize", "arguments": norm}],
+    }
+    (folder / "model.json").write_text(json.dumps(descriptor), "utf-8")
+    return folder / "model.pt2"
