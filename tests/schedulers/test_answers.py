@@ -118,6 +118,16 @@ def test_squeue(answers: Answers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "live"), [(SQUEUE, True), ("99\n", False), ("", False), (None, True)]
+)
+def test_an_empty_queue_is_no_silence(
+    answers: Answers, tmp_path: Path, said: str | None, live: bool
+) -> None:
+    answers({"squeue": said})
+    assert make_slurm(tmp_path).is_live("54") is live
+
+
+@pytest.mark.parametrize(
     ("said", "reason"),
     [
         ({"sacct": SACCT}, "Slurm: FAILED, exit code 9:0, on n1"),

@@ -243,7 +243,7 @@ class Run:
                 session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
                 scheduler = make_cluster_scheduler(self.paths.jobs, session, profile)
                 job_id = scheduler.submit_master(MasterWork(str(self.root)))
-                return lambda: job_id in (scheduler.list_live() or {job_id})
+                return lambda: scheduler.is_live(job_id)
         command = [sys.executable, "-m", "hpc_heatmap", "resume", str(self.root)]
         with storage_errors(self.paths.master_log), self.paths.master_log.open("ab") as log:
             process = subprocess.Popen(

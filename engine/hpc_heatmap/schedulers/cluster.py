@@ -309,6 +309,11 @@ class ClusterScheduler(ABC):
             self.stop(sorted(strangers))
         return adopted
 
+    def is_live(self, job_id: str) -> bool:
+        """Whether a job waits or runs, as far as is known: silence is not taken for its end."""
+        live = self.list_live()
+        return live is None or job_id in live
+
     def stop_all(self) -> None:
         """Take all of the run's jobs out of the queue, but for the one that this process is."""
         deadline = time.monotonic() + 60
