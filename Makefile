@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(firstword $(foreach v,3 3.13 3.12 3.11,$(shell command -v python$(v) >/dev/null && \
-	python$(v) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo python$(v))))
+	python$(v) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo python$(v))))
 # One version, so that all machines agree. For a CPU build see README.md, "Installing".
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
