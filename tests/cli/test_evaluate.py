@@ -61,11 +61,13 @@ def test_froc_by_both_rules(capfd, case, tmp_path):
     curve, picture = tmp_path / "c.csv", tmp_path / "c.png"
     assert froc(capfd, case, "--csv", curve, "--picture", picture)[0] == 0
     assert curve.read_text().startswith("threshold,false_positives_per_slide,sensitivity\n")
-    assert Image.open(picture).size == (1120, 840)
+    with Image.open(picture) as drawn:
+        assert drawn.size == (1120, 840)
 
 
 def test_kinds_of_truth_agree(capfd, case):
-    mask = np.asarray(Image.open(case[1] / "a.png"))
+    with Image.open(case[1] / "a.png") as picture:
+        mask = np.asarray(picture)
     expected = json.loads(froc(capfd, case, "--json")[1])
     (case[1] / "a.png").unlink()
     squares = [[[x, x], [x + 1888, x], [x + 1888, x + 1888], [x, x + 1888]] for x in (640, 3840)]

@@ -16,7 +16,9 @@ few = st.lists(st.integers(0, 6), min_size=2, max_size=12)
 
 
 def kernel(positive, negative):
-    return np.array([[1.0 if p > n else 0.5 if p == n else 0.0 for n in negative] for p in positive])
+    return np.array(
+        [[1.0 if p > n else 0.5 if p == n else 0.0 for n in negative] for p in positive]
+    )
 
 
 def data(positive, negative):
