@@ -128,7 +128,7 @@ def test_bad_truth(capfd, case):
         (BOW_TIE, "crosses itself"),
         ([[-500, 0], *SQUARE], "outside of the slide"),
         ([[9000, 1700], *SQUARE], "outside of the slide"),
-        (SQUARE[:2], "fewer than 3"),
+        (SQUARE[:2], "3 points or more"),
     ],
 )
 def test_bad_outlines(capfd, case, tmp_path, vertices, words):

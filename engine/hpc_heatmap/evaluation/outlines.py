@@ -107,13 +107,13 @@ def parse_outlines(content: bytes, where: str) -> list[Outline]:
         ) from error
     for outline in outlines:
         points = outline.points
-        if points.ndim != 2 or points.shape[1:] != (2,) or len(np.unique(points, axis=0)) < 3:
-            raise EvaluationError(f"{where}: the outline {outline.name} has fewer than 3 points.")
         if not np.isfinite(points).all():
             raise EvaluationError(f"{where}: the outline {outline.name} has a point without place.")
+    # Real annotations hold stray clicks; they enclose nothing.
+    outlines = [o for o in outlines if o.points.ndim == 2 and len(np.unique(o.points, axis=0)) > 2]
     if not any(not outline.is_hole for outline in outlines):
         raise EvaluationError(
-            f"{where} holds no outline of tumour: delete it if the slide is normal."
+            f"{where} holds no outline of tumour with 3 points or more: delete it if the slide is normal."
         )
     return outlines
 

@@ -62,7 +62,7 @@ class Plot:
 
     def lines(self, series: Series) -> list[Place]:
         """Points of a curve, pixels; what is left of the axis stands at its start."""
-        order = np.argsort(series.x, kind="stable")
+        order = np.lexsort((series.y, series.x))
         return [
             (self.x_at(float(series.x[i])), _y_at(float(series.y[i])))
             for i in order
