@@ -113,7 +113,8 @@ def parse_outlines(content: bytes, where: str) -> list[Outline]:
     outlines = [o for o in outlines if o.points.ndim == 2 and len(np.unique(o.points, axis=0)) > 2]
     if not any(not outline.is_hole for outline in outlines):
         raise EvaluationError(
-            f"{where} holds no outline of tumour with 3 points or more: delete it if the slide is normal."
+            f"{where} holds no outline of tumour with 3 points or more: delete it if the "
+            "slide is normal."
         )
     return outlines
 
