@@ -12,6 +12,7 @@
     │   ├── ModelError                     a model file or its descriptor cannot be used
     │   │   └── UnsafeModelError           a file format that executes pickled code
     │   ├── SettingsError                  a setting is out of its range
+    │   ├── EvaluationError                detections, scores or truth cannot be evaluated
     │   └── RunConflictError               the run directory holds something else
     └── WorkError (RuntimeError)           work has failed; what is complete is safe (exit code 1)
         ├── TileError                      a region of a slide cannot be read
@@ -86,6 +87,10 @@ class UnsafeModelError(ModelError):
 
 class SettingsError(RequestError):
     """A setting is out of its range."""
+
+
+class EvaluationError(RequestError):
+    """Detections, scores or truth cannot be evaluated."""
 
 
 class RunConflictError(RequestError):

@@ -245,6 +245,11 @@ app.command(
     name="report",
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
 )
+app.command(
+    "hpc_heatmap.cli.evaluate:evaluate",
+    name="evaluate",
+    help="Compare lesions (froc) or slide scores (auc) with the truth.",
+)
 
 
 @app.command
