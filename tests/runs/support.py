@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ def n_groups_of(files: SlidePaths) -> int:
 
 
 def command(*arguments: object) -> subprocess.Popen[str]:
-    """Start `hpc-heatmap` in a session of its own."""
+    """Start `hpc-heatmap` in a session of its own; it hears ctrl-C even where the tests do not."""
     return subprocess.Popen(
         [sys.executable, "-m", "hpc_heatmap", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -132,6 +133,7 @@ def command(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -19,7 +19,7 @@ from hpc_heatmap import processes
 from hpc_heatmap.errors import Interrupted, RunConflictError
 from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX, storage_errors
 
-__all__ = ["STALE_S", "Lease", "LeaseHolder", "holder"]
+__all__ = ["STALE_S", "Lease", "LeaseHolder", "holder", "refuse_second_master"]
 
 _HEARTBEAT_S = 5.0
 #: A holder on another machine is dead when it was silent for this long.
@@ -88,6 +88,27 @@ def _identify(path: Path) -> tuple[str, LeaseHolder | None]:
     return f"{stat.st_ino}-{stat.st_mtime_ns}", None
 
 
+def refuse_second_master(path: Path) -> None:
+    """Tell before a master is started elsewhere that there is one.
+
+    Raises
+    ------
+    RunConflictError
+        Another master works on the run.
+    """
+    other = holder(path)
+    if other is not None:
+        raise _conflict(path, other)
+
+
+def _conflict(path: Path, other: LeaseHolder) -> RunConflictError:
+    run = path.parent
+    return RunConflictError(
+        f"Process {other.pid} on {other.host} works on {run} now: follow it with `hpc-heatmap "
+        f"status {run} --watch`, or stop it with `hpc-heatmap cancel {run}`."
+    )
+
+
 class Lease:
     """The right to work on a run; use it in a `with` block and call `beat` now and then.
 
@@ -130,7 +151,7 @@ class Lease:
             with suppress(FileNotFoundError):
                 name, other = _identify(self._path)
                 if other is not None and other.alive(self._path):
-                    raise self._conflict(other)
+                    raise _conflict(self._path, other)
                 # The holder is dead. Who buries it may take its place, if it still is in its place:
                 # another may have been buried, replaced and forgotten before we came.
                 grave = self._bury(name, mine)
@@ -143,13 +164,6 @@ class Lease:
         raise RunConflictError(
             f"Another master has just started to work on {self._path.parent}: follow it with "
             f"`hpc-heatmap status {self._path.parent} --watch`."
-        )
-
-    def _conflict(self, other: LeaseHolder) -> RunConflictError:
-        run = self._path.parent
-        return RunConflictError(
-            f"Process {other.pid} on {other.host} works on {run} now: follow it with `hpc-heatmap "
-            f"status {run} --watch`, or stop it with `hpc-heatmap cancel {run}`."
         )
 
     def _bury(self, name: str, mine: Path) -> Path | None:

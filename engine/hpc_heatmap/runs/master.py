@@ -28,6 +28,7 @@ from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import RunFile
 from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, read_failures, write_failure
+from hpc_heatmap.runs.launch_file import write_launch
 from hpc_heatmap.runs.lease import Lease
 from hpc_heatmap.runs.status import RunStatus, missing_groups, next_stage, run_status
 from hpc_heatmap.schedulers import Job, QueueFullError, Scheduler
@@ -103,6 +104,7 @@ class Master:
             The model gave NaN or the wrong shape.
         """
         with self._lease:
+            write_launch(self._paths, self._launch)
             self._adopt()
             self._clean()
             for slide in self._run.slides:
@@ -304,7 +306,7 @@ class Master:
         """Sweep away what tasks, plans and masters that were killed had begun to write.
 
         Nothing is swept while tasks run. Other programs may write elsewhere in the run directory,
-        and a request to cancel may come at any time: their drafts stay.
+        and a request to cancel or to launch may come at any time: their drafts stay.
         """
         if self._running:
             return
@@ -313,9 +315,10 @@ class Master:
         for slide in self._run.slides:
             files = paths.slide(slide.id)
             folders += [files.root, files.scores]
+        requests = tuple(f".{file.stem}-" for file in (paths.cancelled, paths.launch))
         for folder in folders:
             for file in folder.glob(f".*{PARTIAL_SUFFIX}"):
-                if not file.name.startswith(f".{paths.cancelled.name}-"):
+                if not file.name.startswith(requests):
                     with suppress(OSError):
                         file.unlink()
         # submitit's own way of writing beside and renaming.

@@ -10,19 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from hpc_heatmap.errors import (
-    FormatError,
     HpcHeatmapError,
     Interrupted,
     ModelError,
     RunConflictError,
 )
-from hpc_heatmap.formats.atomic import read_json, storage_errors, write_json
+from hpc_heatmap.formats.atomic import storage_errors, write_json
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
-from hpc_heatmap.runs.lease import STALE_S, holder
+from hpc_heatmap.runs.launch_file import read_launch, write_launch
+from hpc_heatmap.runs.lease import STALE_S, holder, refuse_second_master
 from hpc_heatmap.runs.status import RunStatus, State, run_status
 from hpc_heatmap.settings import LaunchSettings, MasterPlace, RunSettings
 
@@ -174,7 +172,6 @@ class Run:
         scheduler = self._scheduler(launch, model)
         if fresh:
             self._forget_cancel()
-        self._remember(launch)
         return Master(self.paths, self.file, scheduler, launch, on_status).drive()
 
     def _scheduler(self, launch: LaunchSettings, model: Any = None) -> Scheduler:
@@ -196,18 +193,7 @@ class Run:
 
     def last_launch(self) -> LaunchSettings:
         """Where and how the run was launched last; on this machine where it never was."""
-        if not self.paths.launch.exists():
-            return LaunchSettings()
-        try:
-            return LaunchSettings(**read_json(self.paths.launch))
-        except (ValidationError, TypeError) as error:
-            raise FormatError(f"{self.paths.launch} is damaged: delete it.") from error
-
-    def _remember(self, launch: LaunchSettings) -> None:
-        values = launch.model_dump(mode="json")
-        if launch.profile is not None:
-            values["profile"] = os.path.abspath(launch.profile)
-        write_json(self.paths.launch, values)
+        return read_launch(self.paths)
 
     def _forget_cancel(self) -> None:
         if holder(self.paths.master) is None:
@@ -227,6 +213,8 @@ class Run:
 
         Raises
         ------
+        RunConflictError
+            Another master works on the run.
         SchedulerError
             The scheduler refuses the master.
         StorageError
@@ -235,8 +223,9 @@ class Run:
         from hpc_heatmap.schedulers.profiles import make_cluster_scheduler, read_profile
 
         launch = launch or self.last_launch()
+        refuse_second_master(self.paths.master)
         self._forget_cancel()
-        self._remember(launch)
+        write_launch(self.paths, launch)
         if not launch.is_local:
             profile = read_profile(launch)
             if profile.master is MasterPlace.CLUSTER:
