@@ -186,10 +186,9 @@ class Run:
                     "with the same request, `start_run(slides, function, out)`."
                 )
             return InProcessScheduler(model)
-        session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         if launch.is_local:
-            return LocalScheduler(self.paths.jobs, session, launch.workers)
-        return make_cluster_scheduler(self.paths.jobs, session, read_profile(launch))
+            return LocalScheduler(self.paths.jobs, _session(), launch.workers)
+        return make_cluster_scheduler(self.paths.jobs, _session(), read_profile(launch))
 
     def last_launch(self) -> LaunchSettings:
         """Where and how the run was launched last; on this machine where it never was."""
@@ -229,8 +228,7 @@ class Run:
         if not launch.is_local:
             profile = read_profile(launch)
             if profile.master is MasterPlace.CLUSTER:
-                session = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-                scheduler = make_cluster_scheduler(self.paths.jobs, session, profile)
+                scheduler = make_cluster_scheduler(self.paths.jobs, _session(), profile)
                 job_id = scheduler.submit_master(MasterWork(str(self.root)))
                 return lambda: scheduler.is_live(job_id)
         command = [sys.executable, "-m", "hpc_heatmap", "resume", str(self.root)]
@@ -296,6 +294,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.root)!r}, {len(self.slides)} slides)"
+
+
+def _session() -> str:
+    """Name of this master's folder of jobs."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def open_run(root: PathLike) -> Run:

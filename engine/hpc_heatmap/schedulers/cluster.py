@@ -156,7 +156,7 @@ class ClusterScheduler(ABC):
         #: The same for all masters of a run, so that nothing of it is lost in a queue.
         self.job_name = f"heatmap-{hashlib.sha1(str(jobs.resolve()).encode()).hexdigest()[:10]}"
         self.setup_lines = [*(f"module load {m}" for m in profile.modules), *profile.setup]
-        self.threads = profile.cores_per_task or self.default_cores()
+        self.threads = profile.cores_per_task or self._default_cores()
         self.slots = profile.max_queued
         self.max_array = min(profile.max_array or profile.max_queued, self.array_limit())
 
@@ -167,12 +167,8 @@ class ClusterScheduler(ABC):
         """Largest number of tasks in one array."""
 
     @abstractmethod
-    def default_cores(self) -> int:
-        """Cores of a task where the profile does not say: all but one of a node."""
-
-    @abstractmethod
-    def parallel(self) -> int:
-        """Tasks that could run at once if the cluster were empty."""
+    def cores_of_nodes(self) -> list[int]:
+        """Cores of each node that tasks may run on; empty where the scheduler is silent."""
 
     @abstractmethod
     def make_executor(self, folder: Path, *, threads: int, memory_gb: float, gpus: int) -> Any:
@@ -216,6 +212,14 @@ class ClusterScheduler(ABC):
             yield "submit limit", f"{submit_limit} a user, less than {bound}: runs will wait", True
         else:
             yield "submit limit", f"{submit_limit} a user; {bound}", True
+
+    def _default_cores(self) -> int:
+        """Cores of a task where the profile does not say: all but one of the smallest node."""
+        return max(1, min(self.cores_of_nodes(), default=2) - 1)
+
+    def parallel(self) -> int:
+        """Tasks that could run at once if the cluster were empty."""
+        return max(1, sum(cores // self.threads for cores in self.cores_of_nodes()))
 
     def submit(self, tasks: Sequence[Task]) -> list[Job]:
         """Submit tasks as one array job.

@@ -38,15 +38,8 @@ class SgeScheduler(ClusterScheduler):
         """`max_aj_tasks` of the cluster's configuration."""
         return max(1, read_max_tasks())
 
-    def default_cores(self) -> int:
-        """All but one core of the smallest host."""
-        return max(1, min(self._cores_of_hosts(), default=2) - 1)
-
-    def parallel(self) -> int:
-        """Tasks that could run at once on all hosts."""
-        return max(1, sum(cores // self.threads for cores in self._cores_of_hosts()))
-
-    def _cores_of_hosts(self) -> list[int]:
+    def cores_of_nodes(self) -> list[int]:
+        """Cores of each host."""
         words = [line.split() for line in (ask(["qhost"]) or "").splitlines()]
         return [int(w[2]) for w in words if len(w) > 2 and w[2].isdigit()]
 

@@ -47,16 +47,8 @@ class SlurmScheduler(ClusterScheduler):
                 return max(1, int(value))
         return _DEFAULT_ARRAY
 
-    def default_cores(self) -> int:
-        """All but one core of the smallest node of the partition."""
-        return max(1, min(self._cores_of_nodes(), default=2) - 1)
-
-    def parallel(self) -> int:
-        """Tasks that could run at once on all nodes of the partition."""
-        per_node = [cores // self.threads for cores in self._cores_of_nodes()]
-        return max(1, sum(per_node))
-
-    def _cores_of_nodes(self) -> list[int]:
+    def cores_of_nodes(self) -> list[int]:
+        """Cores of each node of the partition, which counts once whatever else it is in."""
         command = ["sinfo", "--noheader", "--Node", "--format=%N %c"]
         if self.profile.partition:
             command.append(f"--partition={self.profile.partition}")
