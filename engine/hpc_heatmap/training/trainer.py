@@ -23,8 +23,8 @@ from hpc_heatmap.training.settings import Precision, TrainingSettings
 __all__ = ["Colours", "Epoch", "Trainer", "exact_arithmetic", "logits_of"]
 
 _EVALUATION_BATCH = 125
-#: Share of the steps in which the learning rate rises.
-_RISE = 0.2
+#: The learning rate rises from a share of its peak in the first part of the steps, then falls.
+_START, _RISE, _END = 1 / 25, 0.2, 1 / 25_000
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,19 @@ class Colours:
 @contextmanager
 def exact_arithmetic(threads: int) -> Iterator[None]:
     """Deterministic algorithms and a fixed number of threads; torch is left as it was."""
-    before = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fills, n_threads = torch.utils.deterministic.fill_uninitialized_memory, torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.use_deterministic_algorithms(True)
+        # Nothing here reads memory that was not written; filling it takes a tenth of the time.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         torch.set_num_threads(threads)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0])
-            torch.set_num_threads(before[1])
+            torch.use_deterministic_algorithms(deterministic)
+            torch.utils.deterministic.fill_uninitialized_memory = fills
+            torch.set_num_threads(n_threads)
 
 
 def logits_of(network: Any, patches: Patches, window_px: int, colours: Colours) -> Any:
@@ -107,14 +111,6 @@ class Trainer:
         self.average = build_network(settings.network).eval()
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = _optimizer(self.network, settings)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            max_lr=settings.learning_rate,
-            total_steps=settings.epochs * self.steps_per_epoch + 1,
-            pct_start=_RISE,
-            cycle_momentum=False,
-            final_div_factor=1000,
-        )
         self.step = 0
         self.losses: list[float] = []
         self.log: list[Epoch] = []
@@ -168,8 +164,9 @@ class Trainer:
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * one_cycle(self.step / self.n_steps)
         self.optimizer.step()
-        self.schedule.step()
         self._move_average()
         return float(loss.detach())
 
@@ -209,7 +206,6 @@ class Trainer:
             "average": self.average.state_dict(),
             "best_weights": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
             "torch_generator": torch.get_rng_state(),
             "step": self.step,
@@ -224,12 +220,18 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.best_weights = state["best_weights"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_generator"])
         self.step, self.losses = state["step"], list(state["losses"])
         self.log = [Epoch(**line) for line in state["log"]]
         self.seconds = state["seconds"]
+
+
+def one_cycle(part: float) -> float:
+    """Share of the peak learning rate after a part of all steps: up, then down, by cosines."""
+    if part < _RISE:
+        return _START + (1 - _START) * (1 - math.cos(math.pi * part / _RISE)) / 2
+    return _END + (1 - _END) * (1 + math.cos(math.pi * (part - _RISE) / (1 - _RISE))) / 2
 
 
 def _optimizer(network: Any, settings: TrainingSettings) -> Any:
