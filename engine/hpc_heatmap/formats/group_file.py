@@ -193,10 +193,13 @@ class GroupFile:
         pixels = np.asarray(folder["tiles"])
         return Group(cells, readable, pixels.nbytes, self.header, pixels, _tile_numbers(folder))
 
+    def cells(self, index: int) -> Cells:
+        """Cells of a group, (n, 2) row and column."""
+        return np.asarray(self._folder(index)["cells"])
+
     def count_unreadable(self, index: int) -> int:
         """Number of patches of a group that touch a tile which could not be decoded."""
-        folder = self._folder(index)
-        return int((~self._readable(folder, np.asarray(folder["cells"]))).sum())
+        return int((~self._readable(self._folder(index), self.cells(index))).sum())
 
     def _folder(self, index: int) -> h5py.Group:
         name = f"groups/{index:06d}"
