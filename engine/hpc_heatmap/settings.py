@@ -34,6 +34,8 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class GroupLayout(StrEnum):
     """How a group's pixels are stored."""
 
+    AUTO = "auto"
+    SLIDE_TILES = "slide-tiles"
     TILES = "tiles"
     PATCHES = "patches"
 
@@ -87,8 +89,10 @@ class RunSettings(Settings):
     group_memory: PositiveFloat | None = None
     """Memory in MiB that the patches of a group may take, M: N_p = floor(M / S)."""
 
-    group_layout: GroupLayout = GroupLayout.TILES
-    """'tiles' stores each pixel once, 'patches' is the paper's layout."""
+    group_layout: GroupLayout = GroupLayout.AUTO
+    """'slide-tiles' stores the slide's own JPEG tiles untouched, where it has such and is not
+    resampled; 'tiles' stores each pixel once, 'patches' is the paper's layout. 'auto' takes
+    'slide-tiles' where it is possible and pays, else 'tiles'."""
 
     batch_size: PositiveInt = 32
     """Windows that the model scores at once."""

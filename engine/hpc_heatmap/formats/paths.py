@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["FORMAT_VERSION", "RunPaths", "SlidePaths"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
