@@ -286,8 +286,9 @@ def _operations(step: Step, program: Program) -> float:
     if step.op == CONVOLUTION:
         _, channels, *size = program.weights[step.args[1]["weight"]].shape
         each = _TOUCH + 2.0 * channels * size[0] * size[1]
-    elif step.op == "aten.addmm.default":
-        each = 2.0 * program.weights[step.args[2]["weight"]].shape[0]
+    elif step.op in {"aten.addmm.default", "aten.mm.default"}:
+        matrix = step.args[-1]
+        each = 2.0 * program.weights[matrix["weight"]].shape[0] if "weight" in matrix else each
     elif (both := kernels(step, program)) is not None:
         each = _TOUCH + _TOUCH / 2 * both[0].size * both[1].size
     return each * step.numbers
