@@ -97,6 +97,10 @@ class RunSettings(Settings):
     batch_size: PositiveInt = 32
     """Windows that the model scores at once."""
 
+    tolerance: float | None = Field(default=None, gt=1e-5, lt=0.5)
+    """How far a score may be from the model's own, measured on windows of the run's slides, so that
+    the engine may compute in coarser numbers. Default: 1e-5, which no such way reaches."""
+
     threshold: float = Field(default=0.9, gt=0, lt=1)
     """Smallest score of a lesion's inside."""
 

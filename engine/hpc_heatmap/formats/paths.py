@@ -91,6 +91,11 @@ class RunPaths:
         return self.model_folder / "descriptor.json"
 
     @property
+    def program(self) -> Path:
+        """The model as a list of steps, which tasks load and do faster."""
+        return self.model_folder / "program.npz"
+
+    @property
     def traced_model(self) -> Path:
         """A copy of a ``.pt2`` model that tasks load faster."""
         return self.model_folder / "traced.pt"
