@@ -24,6 +24,8 @@ __all__ = [
     "LaunchSettings",
     "MasterPlace",
     "RunSettings",
+    "StainMethod",
+    "StainPer",
     "settings_error",
 ]
 
@@ -36,6 +38,22 @@ class GroupLayout(StrEnum):
 
     TILES = "tiles"
     PATCHES = "patches"
+
+
+class StainMethod(StrEnum):
+    """How stains are normalised."""
+
+    NONE = "none"
+    VAHADANE = "vahadane"
+    MACENKO = "macenko"
+    REINHARD = "reinhard"
+
+
+class StainPer(StrEnum):
+    """What gets a stain estimate of its own."""
+
+    SLIDE = "slide"
+    PATCH = "patch"
 
 
 class Settings(BaseModel):
@@ -89,6 +107,17 @@ class RunSettings(Settings):
 
     group_layout: GroupLayout = GroupLayout.TILES
     """'tiles' stores each pixel once, 'patches' is the paper's layout."""
+
+    stain: StainMethod = StainMethod.NONE
+    """Stain normalization before scoring: 'vahadane' (the paper's), 'macenko', 'reinhard' or
+    'none'."""
+
+    stain_target: Path | None = None
+    """What colours are changed to: a picture of tissue as the model knows it, or a JSON of
+    `hpc-heatmap stain`."""
+
+    stain_per: StainPer = StainPer.SLIDE
+    """Stains are estimated once a 'slide', or for each 'patch' (the paper's)."""
 
     batch_size: PositiveInt = 32
     """Windows that the model scores at once."""

@@ -7,7 +7,7 @@ window on a grid anchored at the slide's origin; a patch is put together from 16
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,6 +139,8 @@ class Group:
         (n,) False where a tile of the patch could not be decoded.
     bytes_read
         Bytes read from the file.
+    recolour
+        Gives the pixels of a patch, from its number and the stored ones, other colours.
     """
 
     cells: Cells
@@ -147,9 +149,14 @@ class Group:
     _header: GroupHeader
     _pixels: Pixels
     _tile_number: dict[tuple[int, int], int]
+    recolour: Callable[[int, Pixels], Pixels] | None = None
 
     def patch(self, number: int) -> Pixels:
-        """Pixels of a patch, (patch, patch, 3)."""
+        """Pixels of a patch, (patch, patch, 3), recoloured where that is asked for."""
+        pixels = self._stored(number)
+        return pixels if self.recolour is None else self.recolour(number, pixels)
+
+    def _stored(self, number: int) -> Pixels:
         if not self._tile_number:
             return np.asarray(self._pixels[number])
         header = self._header
