@@ -246,6 +246,11 @@ app.command(
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
 )
 app.command(
+    "hpc_heatmap.cli.stain:stain",
+    name="stain",
+    help="Estimate the stain of a picture, to change slides to it with `run --stain-target`.",
+)
+app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
     help="Compare lesions (froc) or slide scores (auc) with the truth.",

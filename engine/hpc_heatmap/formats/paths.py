@@ -30,6 +30,11 @@ class SlidePaths:
         return self.root / "grid.png"
 
     @property
+    def stain_picture(self) -> Path:
+        """Some cells before and after stain normalization."""
+        return self.root / "stain.png"
+
+    @property
     def groups(self) -> Path:
         """Pixels of all groups."""
         return self.root / "groups.h5"
