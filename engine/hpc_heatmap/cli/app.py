@@ -255,6 +255,11 @@ app.command(
     name="evaluate",
     help="Compare lesions (froc) or slide scores (auc) with the truth.",
 )
+app.command(
+    "hpc_heatmap.cli.train:train",
+    name="train",
+    help="Train a patch classifier by the paper's recipe, from slides with outlines or patches.",
+)
 
 
 @app.command
