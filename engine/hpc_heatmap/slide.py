@@ -69,6 +69,11 @@ class Slide:
         self.has_icc_profile: bool = self._handle.color_profile is not None
         self.background = _parse_colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
         self.spacing_source, self.spacing_um = _spacing(properties, spacing_um)
+        #: Where the scanned part of the slide begins, (x, y): (0, 0) where the slide does not say.
+        self.bounds_origin_px = (
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        )
 
     def _open(self) -> openslide.OpenSlide:
         if not self.path.exists():

@@ -246,6 +246,11 @@ app.command(
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
 )
 app.command(
+    "hpc_heatmap.cli.export:export",
+    name="export",
+    help="Write results for QuPath, WSInfer, the CAMELYON evaluation and OME tools.",
+)
+app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
     help="Compare lesions (froc) or slide scores (auc) with the truth.",
