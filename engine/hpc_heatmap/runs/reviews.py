@@ -27,11 +27,14 @@ class ReviewedLesion:
         Its outline, place and area; the machine's scores, NaN for added outlines.
     review
         The last word on it.
+    found_at_px
+        Where the machine found it, (x, y), whatever its outline is now; None for added outlines.
     """
 
     key: str
     lesion: Lesion
     review: Review
+    found_at_px: tuple[float, float] | None = None
 
     @property
     def outline(self) -> str:
@@ -72,13 +75,13 @@ def reviewed_lesions(
     reviews = ReviewJournal(paths.reviews(slide_id)).read()
     merged = []
     for lesion in found:
-        key = str(lesion.number)
+        key, place_px = str(lesion.number), (lesion.x_px, lesion.y_px)
         review = reviews.get(key)
         if review is None or not _same_place(review, lesion):
             review = Review(key)
         elif review.polygons is not None:
             lesion = _with_outline(lesion, review.polygons)
-        merged.append(ReviewedLesion(key, lesion, review))
+        merged.append(ReviewedLesion(key, lesion, review, place_px))
     for key, review in reviews.items():
         if review.is_added and review.polygons is not None:
             nan = float("nan")
