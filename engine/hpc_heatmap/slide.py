@@ -102,6 +102,12 @@ class Slide:
         self.close()
 
     @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile, for viewing; pixels are never changed by it here."""
+        profile = self._handle.color_profile
+        return None if profile is None else bytes(profile.tobytes())
+
+    @property
     def level_dimensions(self) -> Sequence[tuple[int, int]]:
         """(width, height) of each level, finest first."""
         dimensions: Sequence[tuple[int, int]] = self._handle.level_dimensions
@@ -181,16 +187,23 @@ class Slide:
 
     def _read_region(self, level: int, box: Box, downsample: float) -> RGB:
         location = (round(box.x * downsample), round(box.y * downsample))
+        call = location, level, (box.width, box.height)
         try:
-            image = self._handle.read_region(location, level, (box.width, box.height))
-        except openslide.OpenSlideError as error:
-            # After an error every call on the same handle fails.
-            self._handle.close()
-            self._handle = self._open()
-            raise TileError(
-                f"{self.path} cannot be read at level {level}, x {location[0]}, y {location[1]}, "
-                f"{box.width} x {box.height} px ({error})."
-            ) from error
+            image = self._handle.read_region(*call)
+        except openslide.OpenSlideError:
+            # After an error every call on the same handle fails, those of other threads too: a
+            # handle of this call's own tells whether it is this region that cannot be read. The
+            # old one is not closed: it goes when its last reader has ended.
+            fresh = self._open()
+            try:
+                image = fresh.read_region(*call)
+            except openslide.OpenSlideError as error:
+                self._handle = self._open()
+                raise TileError(
+                    f"{self.path} cannot be read at level {level}, x {location[0]}, "
+                    f"y {location[1]}, {box.width} x {box.height} px ({error})."
+                ) from error
+            self._handle = fresh
         return _on_background(np.asarray(image), self.background)
 
     def thumbnail(self, longest_px: int = 1024) -> tuple[RGB, float]:
