@@ -83,7 +83,7 @@ class Poller(QObject):  # type: ignore[misc]
     ) -> None:
         super().__init__(parent)
         self._look, self._then, self._failed, self._silent = look, then, failed, silent
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._background = Background(self)
         self._begun_at: float | None = None
         self._timer = QTimer(self)
@@ -108,7 +108,7 @@ class Poller(QObject):  # type: ignore[misc]
         """Look now, unless a look is still under way."""
         if self._begun_at is not None:
             taken_s = time.monotonic() - self._begun_at
-            if taken_s > self._patience_s:
+            if taken_s > self.patience_s:
                 self._silent(taken_s)
             return
         self._begun_at = time.monotonic()

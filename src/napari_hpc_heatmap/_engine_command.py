@@ -28,7 +28,7 @@ class CommandError(HpcHeatmapError):
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for in the Slides & Runs dock.
+    """What a user asks for in the dock Slides and Runs.
 
     Attributes
     ----------

@@ -189,7 +189,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         view = self.views.get(root) if root else None
         lost = self.unreachable.get(root) if root else None
         if root is None:
-            self.sentence.setText("No runs yet: launch one in Slides & Runs, or add one.")
+            self.sentence.setText("No runs yet: launch one in Slides and Runs, or add one.")
         else:
             self.sentence.setText(f"⚠ {lost}" if lost else view.sentence if view else "…")
         for progress in view.stages if view else ():

@@ -56,7 +56,7 @@ class SlideFacts:
     @property
     def size_words(self) -> str:
         """Size as people read it."""
-        return "" if self.size_px is None else f"{self.size_px[0]:,} x {self.size_px[1]:,} px"
+        return "" if self.size_px is None else f"{self.size_px[0]:,} x {self.size_px[1]:,}"
 
 
 def slide_facts(path: Path, tissue_method: str = "otsu-hs") -> SlideFacts:

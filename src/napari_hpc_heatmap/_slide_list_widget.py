@@ -28,7 +28,7 @@ from napari_hpc_heatmap._slide_facts import THUMBNAIL_PX, SlideFacts, slide_fact
 
 __all__ = ["SlideListWidget"]
 
-#: Slides that are looked at in one turn, so that a long list fills in as it goes.
+#: Side of the pictures in the list.
 _ICON_PX = THUMBNAIL_PX // 2
 
 
@@ -46,7 +46,7 @@ class SlideListWidget(QWidget):  # type: ignore[misc]
         self.facts: dict[Path, SlideFacts] = {}
         self.tree = QTreeWidget()
         self.tree.setAccessibleName("slides")
-        self.tree.setHeaderLabels(["Slide", "Spacing", "Size"])
+        self.tree.setHeaderLabels(["Slide", "Spacing", "Size, px"])
         self.tree.setRootIsDecorated(False)
         self.tree.setUniformRowHeights(True)
         self.tree.setIconSize(QSize(_ICON_PX, _ICON_PX))
