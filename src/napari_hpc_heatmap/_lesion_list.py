@@ -13,6 +13,8 @@ from hpc_heatmap.runs.reviews import ReviewedLesion
 
 __all__ = ["Column", "LesionList"]
 
+Numbers = npt.NDArray[np.float64]
+
 #: In the order in which the table sorts them: what is still to be done first.
 _VERDICTS = [Verdict.UNREVIEWED, Verdict.UNSURE, Verdict.CONFIRMED, Verdict.REJECTED]
 
@@ -47,14 +49,17 @@ class LesionList:
         self.keys = [entry.key for entry in lesions]
         self.index_of = {key: index for index, key in enumerate(self.keys)}
         numbers = np.array(
-            [
-                (e.lesion.score, e.lesion.area_px, e.lesion.x_px, e.lesion.y_px) for e in lesions
-            ],
+            [(e.lesion.score, e.lesion.area_px, e.lesion.x_px, e.lesion.y_px) for e in lesions],
             np.float64,
         ).reshape(-1, 4)
-        self.scores, areas_px, self.x_px, self.y_px = numbers.T
+        self.scores: Numbers = numbers[:, 0].copy()
+        self.x_px: Numbers = numbers[:, 2].copy()
+        self.y_px: Numbers = numbers[:, 3].copy()
+        areas_px = numbers[:, 1].copy()
         self.unit = "px²" if spacing_um is None else "mm²"
-        self.areas = areas_px if spacing_um is None else areas_px * np.prod(spacing_um) / 1e6
+        self.areas: Numbers = (
+            areas_px if spacing_um is None else areas_px * np.prod(spacing_um) / 1e6
+        )
         self.verdicts = np.array(
             [_VERDICTS.index(entry.review.verdict) for entry in lesions], np.int8
         )
@@ -67,7 +72,7 @@ class LesionList:
 
     def verdict(self, index: int) -> Verdict:
         """What was said of a lesion."""
-        return _VERDICTS[self.verdicts[index]]
+        return _VERDICTS[int(self.verdicts[index])]
 
     def set_verdict(self, index: int, verdict: Verdict, who: str) -> None:
         """Note what is said of a lesion."""
@@ -118,21 +123,20 @@ class LesionList:
         self, rows: npt.NDArray[np.intp], column: Column, *, descending: bool = False
     ) -> npt.NDArray[np.intp]:
         """The same rows sorted by a column; equal ones keep the list's order."""
-        columns = {
-            Column.SCORE: self.scores,
-            Column.AREA: self.areas,
-            Column.X: self.x_px,
-            Column.Y: self.y_px,
-            Column.REVIEW: self.verdicts,
-        }
         if column is Column.LESION:
-            values: npt.NDArray[np.generic] = np.arange(len(self))[rows]
+            order = np.argsort(rows, kind="stable")
         elif column is Column.COMMENT:
-            values = np.array([self.comments[row].casefold() for row in rows.tolist()])
+            comments = [self.comments[row].casefold() for row in rows.tolist()]
+            order = np.argsort(np.array(comments, dtype=str), kind="stable")
         else:
-            values = columns[column][rows].astype(np.float64)
+            numbers = {
+                Column.SCORE: self.scores,
+                Column.AREA: self.areas,
+                Column.X: self.x_px,
+                Column.Y: self.y_px,
+                Column.REVIEW: self.verdicts.astype(np.float64),
+            }[column][rows]
             # Outlines without a score go last, either way.
-            values = np.nan_to_num(-values if descending else values, nan=np.inf)
+            values = np.nan_to_num(-numbers if descending else numbers, nan=np.inf)
             return rows[np.argsort(values, kind="stable")]
-        order = np.argsort(values, kind="stable")
         return rows[order[::-1] if descending else order]

@@ -76,9 +76,7 @@ class LesionTable(QAbstractTableModel):  # type: ignore[misc]
         """A lesion's review has changed; it stays in its row until the table is filtered anew."""
         row = self.row_of(lesion)
         if row >= 0:
-            self.dataChanged.emit(
-                self.index(row, Column.REVIEW), self.index(row, Column.COMMENT)
-            )
+            self.dataChanged.emit(self.index(row, Column.REVIEW), self.index(row, Column.COMMENT))
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Number of rows that pass the filter."""
@@ -97,8 +95,8 @@ class LesionTable(QAbstractTableModel):  # type: ignore[misc]
         """Heads of the columns."""
         if orientation != Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole:
             return None
-        names = ("Lesion", "Score", f"Area {self.lesions.unit}", "x px", "y px", "Review", "Comment")
-        return names[section]
+        area = f"Area {self.lesions.unit}"
+        return ("Lesion", "Score", area, "x px", "y px", "Review", "Comment")[section]
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """What a cell shows."""

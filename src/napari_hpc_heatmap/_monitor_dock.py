@@ -75,7 +75,9 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self.reason.setAccessibleName("reason and log")
 
         self.open_button = self._button("Open", self._open, "Show slides, heatmaps and lesions")
-        self.cancel_button = self._button("Cancel", self._cancel, "Stop its jobs, keep what is done")
+        self.cancel_button = self._button(
+            "Cancel", self._cancel, "Stop its jobs, keep what is done"
+        )
         self.resume_button = self._button("Resume", self._resume, "Do what is missing")
         self.add_button = self._button("Add run…", self._ask, "Follow a run of this file system")
         self.forget_button = self._button("Forget", self._forget, "Off this list; files stay")

@@ -138,7 +138,9 @@ class RunWatch:
         if status.state is not State.RUNNING or not grouped:
             self._scored.clear()
             return None
-        windows = [(s.summary.n_windows if s.summary else 0, s.groups, s.groups_done) for s in grouped]
+        windows = [
+            (s.summary.n_windows if s.summary else 0, s.groups, s.groups_done) for s in grouped
+        ]
         scored = sum(n * done // groups for n, groups, done in windows if groups)
         # Slides that are not grouped yet count as the others do in the mean.
         total = sum(n for n, _, _ in windows) * n_slides / len(grouped)

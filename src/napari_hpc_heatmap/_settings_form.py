@@ -132,7 +132,7 @@ class SettingsForm(QObject):  # type: ignore[misc]
             widget.setText(value)
 
     def values(self) -> dict[str, str]:
-        """What was filled in, as text by name; what is empty or left at its default is not there."""
+        """What was filled in, as text by name; without what is left at its default."""
         found = {}
         for name, widget in self.fields.items():
             if isinstance(widget, QComboBox):

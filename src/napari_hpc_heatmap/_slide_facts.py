@@ -67,7 +67,9 @@ def slide_facts(path: Path, tissue_method: str = "otsu-hs") -> SlideFacts:
             if slide.spacing_um is None:
                 warnings.append("no spacing: give one below if the model needs it")
             thumbnail, _ = slide.thumbnail(THUMBNAIL_PX)
-            looked = slide.width_px * slide.height_px <= _MOST_PX or len(slide.level_downsamples) > 1
+            looked = (
+                slide.width_px * slide.height_px <= _MOST_PX or len(slide.level_downsamples) > 1
+            )
             if looked and not detect_tissue(slide, tissue_method).mask.any():
                 warnings.append("no tissue found")
             return SlideFacts(

