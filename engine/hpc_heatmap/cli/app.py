@@ -241,6 +241,11 @@ def cancel(directory: RunDirectory, /) -> int:
 
 
 app.command(
+    "hpc_heatmap.cli.plan:plan",
+    name="plan",
+    help="Say what a run would cost: patches, groups, bytes, windows, core-hours, wall time.",
+)
+app.command(
     "hpc_heatmap.cli.report:report",
     name="report",
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",

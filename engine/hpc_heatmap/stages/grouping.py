@@ -47,6 +47,8 @@ class GroupingInput:
         Micrometres per read pixel, None for level 0.
     settings
         The run's settings.
+    first_groups
+        How many groups to make, None for all: a trial measures a few.
     """
 
     slide_id: str
@@ -55,6 +57,7 @@ class GroupingInput:
     stride_px: int
     requested_spacing_um: float | None
     settings: RunSettings
+    first_groups: int | None = None
 
 
 def slide_geometry(view: SlideView, window_px: int, stride_px: int) -> Geometry:
@@ -115,6 +118,8 @@ def group_slide(
         view = slide.view(task.requested_spacing_um)
         geometry = slide_geometry(view, task.window_px, task.stride_px)
         table, tissue = choose_cells(slide, geometry, settings)
+        if task.first_groups is not None:
+            table = table.first_groups(task.first_groups)
         draw_grid(paths.grid_picture, slide, geometry, table)
         if not table.n_patches:
             raise NoTissueError(
