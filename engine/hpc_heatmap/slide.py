@@ -76,6 +76,11 @@ class Slide:
         self.spacing_source, self.spacing_um = spacing_of(properties, spacing_um)
         self._jpeg_levels: dict[int, JpegLevel] | None = None
         self._proven: dict[int, JpegLevel | None] = {}
+        #: Where the scanned part of the slide begins, (x, y): (0, 0) where the slide does not say.
+        self.bounds_origin_px = (
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        )
 
     def _open(self) -> openslide.OpenSlide:
         if not self.path.exists():

@@ -256,6 +256,11 @@ app.command(
     help="Estimate the stain of a picture, to change slides to it with `run --stain-target`.",
 )
 app.command(
+    "hpc_heatmap.cli.export:export",
+    name="export",
+    help="Write results for QuPath, WSInfer, the CAMELYON evaluation and OME tools.",
+)
+app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
     help="Compare lesions (froc) or slide scores (auc) with the truth.",
