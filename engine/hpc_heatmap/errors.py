@@ -19,6 +19,7 @@
         ├── TileError                      a region of a slide cannot be read
         ├── NoTissueError                  nothing to score on a slide
         ├── UnreadableSlideError           no tissue of a slide can be decoded
+        ├── StainError                     a stain cannot be estimated; raw colours are used
         ├── ModelOutputError               a model gave NaN or the wrong shape
         ├── FormatError                    a file of a run cannot be read
         ├── SchedulerError                 a cluster's scheduler refuses or does not answer
@@ -120,6 +121,10 @@ class UnreadableSlideError(WorkError):
     """No tissue of a slide can be decoded."""
 
     scope = "slide"
+
+
+class StainError(WorkError):
+    """A stain cannot be estimated from some pixels; they keep their raw colours."""
 
 
 class ModelOutputError(WorkError):
