@@ -12,7 +12,7 @@ from hpc_heatmap.errors import SettingsError, StainError, brief
 from hpc_heatmap.settings import StainMethod
 from hpc_heatmap.stain.fits import StainFit, fit_stain
 
-__all__ = ["read_target"]
+__all__ = ["chosen_target", "read_target"]
 
 
 def read_target(path: Path, method: StainMethod) -> StainFit:
@@ -58,3 +58,26 @@ def read_target(path: Path, method: StainMethod) -> StainFit:
         raise SettingsError(
             f"{path} cannot be a stain target: {error}. Give a picture full of stained tissue."
         ) from error
+
+
+def chosen_target(method: StainMethod, path: Path | None) -> StainFit | None:
+    """The target of a normalization that a user chose; None where there is none.
+
+    Raises
+    ------
+    SettingsError
+        A method without a target, a target without a method, or one that cannot be used.
+    """
+    if method is StainMethod.NONE:
+        if path is not None:
+            raise SettingsError(
+                "--stain-target changes nothing without --stain: choose vahadane, macenko or "
+                "reinhard, or leave it out."
+            )
+        return None
+    if path is None:
+        raise SettingsError(
+            f"--stain {method.value} needs --stain-target: a picture of tissue in the colours that "
+            "the model was trained on, or a JSON of `hpc-heatmap stain`."
+        )
+    return read_target(path, method)

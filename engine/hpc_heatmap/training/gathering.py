@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_heatmap.errors import TrainingError
+from hpc_heatmap.stain.target import chosen_target
 from hpc_heatmap.training.patch_files import find_patch_files, read_patch_files
 from hpc_heatmap.training.patches import Patches, join, split_by_patch
+from hpc_heatmap.training.restaining import restain
 from hpc_heatmap.training.settings import TrainingSettings
 from hpc_heatmap.training.slides import SlideCutter
 from hpc_heatmap.training.sources import Progress, TrainingSources
@@ -42,6 +44,7 @@ def gather(
         Outlines or masks cannot be used.
     """
     sources.check()
+    target = chosen_target(settings.stain, settings.stain_target)
     train: list[Patches] = []
     valid: list[Patches] = []
     origins: list[str] = []
@@ -83,6 +86,14 @@ def gather(
         first, second = join(train), join(valid)
     check_patches(first, settings, "training")
     check_patches(second, settings, "validation")
+    if target is not None:
+        first, n_first = restain(first, target, on_progress)
+        second, n_second = restain(second, target, on_progress)
+        origins.append(
+            f"each patch normalised by itself ({target.method.value}) before training; "
+            f"{n_first + n_second:,} kept their colours for lack of two stains. Score slides "
+            "alike: `--stain-per patch` with the same target"
+        )
     return Gathered(first, second, "; ".join(splits), origins)
 
 

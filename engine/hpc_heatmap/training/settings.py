@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from hpc_heatmap.settings import Settings
+from hpc_heatmap.settings import Settings, StainMethod
 
 __all__ = ["NetworkName", "Precision", "TrainingSettings"]
 
@@ -69,6 +70,13 @@ class TrainingSettings(Settings):
     valid_fraction: float = Field(default=0.2, gt=0, le=0.5)
     """Share held out for validation where no validation patches are given: of the slides, or of
     the patches of a folder."""
+
+    stain: StainMethod = StainMethod.NONE
+    """Stain normalization of each patch by itself: 'vahadane' (the paper's), 'macenko', 'reinhard'
+    or 'none'."""
+
+    stain_target: Path | None = None
+    """What colours are changed to: a picture of tissue, or a JSON of `hpc-heatmap stain`."""
 
     hsv_noise: float = Field(default=20, ge=0, le=90)
     """Largest random change of hue (0 to 180), saturation and value (0 to 255)."""
