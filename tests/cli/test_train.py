@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -144,18 +145,15 @@ def test_another_training_is_refused(capfd, patches, trained, tmp_path):
     )
 
 
-def test_a_damaged_checkpoint(capfd, patches, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "training.json").write_text('{"format": "something else"}')
-    refused(train(capfd, "--patches", patches, "--out", out, *QUICK), "is not the file of a")
-    (out / "training.json").unlink()
-    train(capfd, "--patches", patches, "--out", out, *QUICK)
+def test_damaged_files_of_a_training(capfd, patches, trained, tmp_path):
+    out = shutil.copytree(trained, tmp_path / "out")
     (out / "model.pt2").unlink()
     (out / "checkpoint.pt").write_bytes(b"PK damaged")
     code, _, err = train(capfd, "--patches", patches, "--out", out, *QUICK)
     assert code == 1
     assert "delete it to train from the beginning" in err
+    (out / "training.json").write_text('{"format": "something else"}')
+    refused(train(capfd, "--patches", patches, "--out", out, *QUICK), "is not the file of a")
 
 
 def test_requests_that_cannot_be(capfd, patches, tmp_path):
