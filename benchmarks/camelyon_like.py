@@ -181,10 +181,15 @@ def _difference(versus: Comparison) -> str:
 def draw(results: list[Result], truth: list[bool], out: Path, pictures: Path) -> None:
     """FROC curves, the trade-off, and slides with their heatmaps and truth."""
     ticks = (0.125, *OPERATING_POINTS)
+    # Beyond its last detection a curve stays where it is.
     curves = [
-        Series(f"stride {r.stride}", r.curve.false_positives, r.curve.sensitivity)
+        Series(
+            f"stride {r.stride}",
+            np.r_[r.curve.false_positives, ticks[-1]],
+            np.r_[r.curve.sensitivity, r.curve.sensitivity.max()],
+        )
         for r in results
-    ]  # fmt: skip
+    ]
     labels = ("false positives per slide", "sensitivity")
     froc = Plot(f"FROC of {len(truth)} slides", *labels, ticks, curves, log2=True)
     (pictures / "camelyon-like-froc.png").write_bytes(plot_png(froc))
