@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from harness import Bench, figure, interleaved
 
-from hpc_heatmap.cells import tabulate_cells
+from hpc_heatmap.cells import CellTable, tabulate_cells
 from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.formats.score_file import GroupScores, write_scores
 from hpc_heatmap.geometry import Geometry
@@ -23,10 +23,13 @@ GEOMETRY = Geometry(200_000, 100_000, 224, 16)
 MEMORY_BYTES = 500e6
 
 
-def _write_all_scores(folder: Path) -> None:
-    """Score files of a slide that is all tissue, in groups of 64."""
-    cells = np.ones((GEOMETRY.y.n_cells, GEOMETRY.x.n_cells))
-    table = tabulate_cells(cells, 0.05, 64)
+def _table(n_p: int) -> CellTable:
+    """A slide that is all tissue, in groups of `n_p`."""
+    return tabulate_cells(np.ones((GEOMETRY.y.n_cells, GEOMETRY.x.n_cells)), 0.05, n_p)
+
+
+def _write_all_scores(folder: Path, table: CellTable) -> None:
+    """Score files of all groups."""
     rng = np.random.default_rng(0)
     rows, columns = GEOMETRY.block_shape
     folder.mkdir()
@@ -41,10 +44,9 @@ def _path(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.h5"
 
 
-def _stitch_alone(scores: Path, target: Path) -> tuple[float, int]:
+def _stitch_alone(scores: Path, target: Path, n_p: int) -> tuple[float, int]:
     """Stitch; processor time, and the largest memory that the process had."""
-    cells = np.ones((GEOMETRY.y.n_cells, GEOMETRY.x.n_cells))
-    table = tabulate_cells(cells, 0.05, 64)
+    table = _table(n_p)
     started = time.process_time()
     stitch(target, GEOMETRY, table, lambda index: _path(scores, index), {})
     return time.process_time() - started, peak_memory_bytes()
@@ -54,13 +56,14 @@ def _stitch_alone(scores: Path, target: Path) -> tuple[float, int]:
 def stitch_large(bench: Bench) -> list[float]:
     """Processor time of stitching 6,250 x 12,500 with its pyramid against writing its samples."""
     scores, target = bench.folder / "scores", bench.folder / "heatmap.h5"
-    _write_all_scores(scores, 1000 if bench.quick else 64)
+    n_p = 1024 if bench.quick else 64
+    _write_all_scores(scores, _table(n_p))
     memory = []
     context = multiprocessing.get_context("spawn")
 
     def ours() -> float:
         with ProcessPoolExecutor(1, context) as process:
-            cpu_s, memory_bytes = process.submit(_stitch_alone, scores, target).result()
+            cpu_s, memory_bytes = process.submit(_stitch_alone, scores, target, n_p).result()
         memory.append(memory_bytes)
         return cpu_s
 
