@@ -13,6 +13,7 @@
     │   │   └── UnsafeModelError           a file format that executes pickled code
     │   ├── SettingsError                  a setting is out of its range
     │   ├── EvaluationError                detections, scores or truth cannot be evaluated
+    │   ├── TrainingError                  patches, slides or outlines cannot be trained on
     │   └── RunConflictError               the run directory holds something else
     └── WorkError (RuntimeError)           work has failed; what is complete is safe (exit code 1)
         ├── TileError                      a region of a slide cannot be read
@@ -92,6 +93,10 @@ class SettingsError(RequestError):
 
 class EvaluationError(RequestError):
     """Detections, scores or truth cannot be evaluated."""
+
+
+class TrainingError(RequestError):
+    """Patches, slides or outlines cannot be trained on."""
 
 
 class RunConflictError(RequestError):

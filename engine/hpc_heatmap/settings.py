@@ -36,6 +36,8 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class GroupLayout(StrEnum):
     """How a group's pixels are stored."""
 
+    AUTO = "auto"
+    SLIDE_TILES = "slide-tiles"
     TILES = "tiles"
     PATCHES = "patches"
 
@@ -105,8 +107,10 @@ class RunSettings(Settings):
     group_memory: PositiveFloat | None = None
     """Memory in MiB that the patches of a group may take, M: N_p = floor(M / S)."""
 
-    group_layout: GroupLayout = GroupLayout.TILES
-    """'tiles' stores each pixel once, 'patches' is the paper's layout."""
+    group_layout: GroupLayout = GroupLayout.AUTO
+    """'slide-tiles' stores the slide's own JPEG tiles untouched, where it has such and is not
+    resampled; 'tiles' stores each pixel once, 'patches' is the paper's layout. 'auto' takes
+    'slide-tiles' where it is possible and pays, else 'tiles'."""
 
     stain: StainMethod = StainMethod.NONE
     """Stain normalization before scoring: 'vahadane' (the paper's), 'macenko', 'reinhard' or
@@ -121,6 +125,10 @@ class RunSettings(Settings):
 
     batch_size: PositiveInt = 32
     """Windows that the model scores at once."""
+
+    tolerance: float | None = Field(default=None, gt=1e-5, lt=0.5)
+    """How far a score may be from the model's own, measured on windows of the run's slides, so that
+    the engine may compute in coarser numbers. Default: 1e-5, which no such way reaches."""
 
     threshold: float = Field(default=0.9, gt=0, lt=1)
     """Smallest score of a lesion's inside."""

@@ -260,6 +260,11 @@ app.command(
     name="classify",
     help="Score slides by features of their heatmaps (random forest).",
 )
+app.command(
+    "hpc_heatmap.cli.train:train",
+    name="train",
+    help="Train a patch classifier by the paper's recipe, from slides with outlines or patches.",
+)
 
 
 @app.command

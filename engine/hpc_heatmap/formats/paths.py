@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["FORMAT_VERSION", "RunPaths", "SlidePaths"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ class RunPaths:
     def descriptor(self) -> Path:
         """The model's descriptor."""
         return self.model_folder / "descriptor.json"
+
+    @property
+    def program(self) -> Path:
+        """The model as a list of steps, which tasks load and do faster."""
+        return self.model_folder / "program.npz"
 
     @property
     def traced_model(self) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpc_heatmap.errors import FormatError, RunConflictError
+from hpc_heatmap.execution import Execution
 from hpc_heatmap.formats.atomic import read_json, write_json
 from hpc_heatmap.formats.paths import FORMAT_VERSION
 from hpc_heatmap.settings import RunSettings
@@ -55,6 +56,8 @@ class ModelEntry(_Entry):
     requested_spacing_um: float | None = None
     #: How batches lie in memory, chosen once for all tasks: contiguous or channels_last.
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    #: How it is done, chosen once for all tasks.
+    execution: Execution = Execution()
 
 
 class RunFile(_Entry):

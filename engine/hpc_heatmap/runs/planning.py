@@ -32,15 +32,19 @@ from hpc_heatmap.model import (
     Classifier,
     Descriptor,
     NetworkClassifier,
+    Trial,
     check_classifier,
+    choose_execution,
     choose_memory_format,
     find_descriptor,
     load_classifier,
+    program_copy,
     read_descriptor,
     traced_copy,
 )
 from hpc_heatmap.model.loading import SUFFIXES, check_file
 from hpc_heatmap.runs.provenance import provenance
+from hpc_heatmap.runs.sampling import sample_patches
 from hpc_heatmap.settings import RunSettings, StainMethod
 from hpc_heatmap.slide import Slide
 from hpc_heatmap.slide_list import collect_slides, slide_ids
@@ -119,6 +123,16 @@ def plan_run(
     if isinstance(classifier, NetworkClassifier) and choose_memory_format(classifier):
         entry = entry.model_copy(update={"memory_format": "channels_last"})
     check_classifier(classifier, settings.batch_size)
+    if isinstance(classifier, NetworkClassifier) and isinstance(model, str | os.PathLike):
+        trial = Trial(
+            path=Path(model),
+            sha256=str(entry.sha256),
+            stride_px=stride,
+            batch_size=settings.batch_size,
+            patches=sample_patches(entries, entry, settings),
+            tolerance=settings.tolerance,
+        )
+        entry = entry.model_copy(update={"execution": choose_execution(classifier, trial)})
     return RunFile(
         settings=settings,
         stride_px=stride,
@@ -126,7 +140,7 @@ def plan_run(
         slides=tuple(entries),
         stain_target=target,
         provenance=provenance(),
-        windows_per_s=_speed(classifier, settings.batch_size),
+        windows_per_s=entry.execution.windows_per_s or _speed(classifier, settings.batch_size),
     )
 
 
@@ -264,7 +278,7 @@ def create_run(
                 with writing(paths.model_folder / target) as partial:
                     shutil.copyfile(source, partial)
         if model is not None and run.model.file is not None:
-            _write_traced(paths, run.model)
+            _write_faster_forms(paths, run.model)
         write_run_file(paths.run_file, run)
     except BaseException:
         if fresh:
@@ -275,15 +289,17 @@ def create_run(
     return paths
 
 
-def _write_traced(paths: RunPaths, model: ModelEntry) -> None:
-    """Keep a copy that loads faster beside the model, where there can be one."""
+def _write_faster_forms(paths: RunPaths, model: ModelEntry) -> None:
+    """Keep what tasks load faster beside the model, where there can be such a thing."""
     # A plan that was killed may have left another model's.
     paths.traced_model.unlink(missing_ok=True)
-    copy = traced_copy(
-        paths.model_folder / str(model.file),
-        read_descriptor(paths.descriptor),
-        channels_last=model.memory_format == "channels_last",
-    )
+    paths.program.unlink(missing_ok=True)
+    file, descriptor = paths.model_folder / str(model.file), read_descriptor(paths.descriptor)
+    if model.execution.backend == "program":
+        with writing(paths.program) as partial:
+            partial.write_bytes(program_copy(file, str(model.sha256), descriptor))
+        return
+    copy = traced_copy(file, descriptor, channels_last=model.memory_format == "channels_last")
     if copy is not None:
         with writing(paths.traced_model) as partial:
             partial.write_bytes(copy)
@@ -302,6 +318,7 @@ def _is_free(paths: RunPaths) -> bool:
             not in {
                 paths.descriptor.name,
                 paths.traced_model.name,
+                paths.program.name,
                 *(f"model{s}" for s in SUFFIXES),
             }
         ]

@@ -206,6 +206,9 @@ def load_run_classifier(
         threads=threads,
         channels_last=run.model.memory_format == "channels_last",
         traced=cached_model(paths.traced_model, run.model.sha256, scratch),
+        execution=run.model.execution,
+        program=cached_model(paths.program, run.model.sha256, scratch),
+        tolerance=run.settings.tolerance,
     )
 
 
