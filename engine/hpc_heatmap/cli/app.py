@@ -241,6 +241,11 @@ def cancel(directory: RunDirectory, /) -> int:
 
 
 app.command(
+    "hpc_heatmap.cli.plan:plan",
+    name="plan",
+    help="Say what a run would cost: patches, groups, bytes, windows, core-hours, wall time.",
+)
+app.command(
     "hpc_heatmap.cli.report:report",
     name="report",
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
@@ -249,6 +254,11 @@ app.command(
     "hpc_heatmap.cli.stain:stain",
     name="stain",
     help="Estimate the stain of a picture, to change slides to it with `run --stain-target`.",
+)
+app.command(
+    "hpc_heatmap.cli.export:export",
+    name="export",
+    help="Write results for QuPath, WSInfer, the CAMELYON evaluation and OME tools.",
 )
 app.command(
     "hpc_heatmap.cli.evaluate:evaluate",

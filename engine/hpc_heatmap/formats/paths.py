@@ -137,6 +137,15 @@ class RunPaths:
         """Folder of submitted jobs: pickles, so its owner's alone."""
         return self.root / "jobs"
 
+    def reviews(self, slide_id: str) -> Path:
+        """Folder of a slide's reviews, one journal a writer."""
+        return self.root / "reviews" / slide_id
+
+    @property
+    def exports(self) -> Path:
+        """Results in the formats of other programs, one folder a format."""
+        return self.root / "exports"
+
     @property
     def master(self) -> Path:
         """Who works on the run now."""

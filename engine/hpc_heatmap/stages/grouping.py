@@ -59,6 +59,8 @@ class GroupingInput:
         The run's settings.
     stain_target
         What stains are changed to, None for raw colours.
+    first_groups
+        How many groups to make, None for all: a trial measures a few.
     """
 
     slide_id: str
@@ -68,6 +70,7 @@ class GroupingInput:
     requested_spacing_um: float | None
     settings: RunSettings
     stain_target: StainFit | None = None
+    first_groups: int | None = None
 
 
 def slide_geometry(view: SlideView, window_px: int, stride_px: int) -> Geometry:
@@ -128,6 +131,8 @@ def group_slide(
         view = slide.view(task.requested_spacing_um)
         geometry = slide_geometry(view, task.window_px, task.stride_px)
         table, tissue = choose_cells(slide, geometry, settings)
+        if task.first_groups is not None:
+            table = table.first_groups(task.first_groups)
         draw_grid(paths.grid_picture, slide, geometry, table)
         if not table.n_patches:
             raise NoTissueError(

@@ -50,7 +50,7 @@ class Task:
     run
         The run directory.
     stage, slide_id, groups
-        What to do; groups for scoring alone.
+        What to do. Grouping makes all groups where none are named, else the first so many: a trial.
     threads
         Threads of one inference.
     master
@@ -109,7 +109,7 @@ def perform(
         slide = next(s for s in run.slides if s.id == task.slide_id)
         go_on()
         if task.stage is Stage.GROUPING:
-            _group(paths, run, slide, go_on)
+            _group(paths, run, slide, len(task.groups) or None, go_on)
             work.bytes_read = paths.slide(slide.id).groups.stat().st_size
         elif task.stage is Stage.SCORING:
             _score(paths, run, task, classifier, work, go_on)
@@ -171,7 +171,13 @@ def failure_of(task: Task, group: int | None, error: Exception) -> Failure:
     )
 
 
-def _group(paths: RunPaths, run: RunFile, slide: SlideEntry, go_on: Callable[[], None]) -> None:
+def _group(
+    paths: RunPaths,
+    run: RunFile,
+    slide: SlideEntry,
+    first_groups: int | None,
+    go_on: Callable[[], None],
+) -> None:
     from hpc_heatmap.stages.grouping import GroupingInput, group_slide
 
     given = GroupingInput(
@@ -182,6 +188,7 @@ def _group(paths: RunPaths, run: RunFile, slide: SlideEntry, go_on: Callable[[],
         requested_spacing_um=run.model.requested_spacing_um,
         settings=run.settings,
         stain_target=run.stain_target,
+        first_groups=first_groups,
     )
     group_slide(given, paths.slide(slide.id), go_on)
 
