@@ -22,6 +22,7 @@ ID = "slide"
 SOMETIMES = {
     "failures/ID-STAGE*.json",
     "model/traced.pt",
+    "slides/ID/stain.png",
     "jobs/SESSION/submitted-*.json",
     "master.json",
     "master.log",

@@ -263,7 +263,12 @@ app.command(
 app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
-    help="Compare lesions (froc) or slide scores (auc) with the truth.",
+    help="Compare lesions (froc), slide scores (auc) or runs (slides) with the truth.",
+)
+app.command(
+    "hpc_heatmap.cli.classify:classify",
+    name="classify",
+    help="Score slides by features of their heatmaps (random forest).",
 )
 app.command(
     "hpc_heatmap.cli.train:train",
