@@ -137,7 +137,6 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
 def _slider(tip: str) -> QLabeledDoubleSlider:
     slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
     slider.setRange(0.0, 1.0)
-    slider.setSingleStep(0.01)
     slider.setDecimals(2)
     slider.setToolTip(tip)
     return slider
