@@ -21,6 +21,7 @@ from hpc_heatmap.formats.atomic import read_json, write_json, writing
 __all__ = [
     "Lesion",
     "Ring",
+    "lesion_feature",
     "read_lesions",
     "read_lesions_csv",
     "write_lesions_csv",
@@ -162,24 +163,24 @@ def write_lesions_geojson(
     about: dict[str, str] | None = None,
 ) -> None:
     """Write lesions as a FeatureCollection of outlines; `about` says more of the whole."""
-    features = [_feature(lesion, spacing_um) for lesion in lesions]
+    features = [lesion_feature(lesion, spacing_um) for lesion in lesions]
     collection: dict[str, Any] = {"type": "FeatureCollection"}
     if about:
         collection["hpc_heatmap"] = about
     write_json(path, {**collection, "features": features})
 
 
-def _feature(lesion: Lesion, spacing_um: tuple[float, float] | None) -> dict[str, Any]:
+def lesion_feature(lesion: Lesion, spacing_um: tuple[float, float] | None) -> dict[str, Any]:
+    """A lesion as a GeoJSON feature, as QuPath reads annotations; numbers that are NaN stay out."""
     polygons = [[_ring(ring) for ring in polygon] for polygon in lesion.polygons]
     single = len(polygons) == 1
-    measurements = {
+    numbers = {
         "score": round(lesion.score, 6),
         "max score": round(lesion.max_score, 6),
         "area px^2": round(lesion.area_px, 1),
+        "area um^2": round(_area_um2(lesion, spacing_um), 1),
     }
-    area_um2 = _area_um2(lesion, spacing_um)
-    if not math.isnan(area_um2):
-        measurements["area um^2"] = round(area_um2, 1)
+    measurements = {name: value for name, value in numbers.items() if not math.isnan(value)}
     return {
         "type": "Feature",
         "id": lesion.number,
