@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,7 @@ class SlidePyramid:
         self.cache = cache
         self.threads = threads
         self._recolour = recolour
+        self._finding_out = threading.Lock()
         self.key = next(_numbers)
         self.levels = self._make_levels()
 
@@ -98,6 +100,11 @@ class SlidePyramid:
         self.forget()
         self.key = next(_numbers)
         self.__dict__.pop("coarsest", None)
+
+    def find_out(self, own: int) -> None:
+        """Have the slide find out, in one thread, how it reads one of its own levels fastest."""
+        with self._finding_out:
+            self.slide.jpeg_level(own)
 
     @functools.cached_property
     def coarsest(self) -> RGB:
@@ -190,6 +197,7 @@ class Level:
         """Pixels of one of the slide's own levels, uncoloured."""
         assert self._own is not None
         try:
+            self.pyramid.find_out(self._own)
             return self.pyramid.slide.read_level(self._own, box)
         except HpcHeatmapError as error:
             _logger.warning("%s", error)
