@@ -11,6 +11,7 @@ from napari.layers import Points, Shapes
 
 from hpc_heatmap.formats.lesion_files import Lesion, read_lesions
 from hpc_heatmap.runs.run import RunSlide
+from napari_hpc_heatmap._score_status import ScoreStatus
 from napari_hpc_heatmap._world import World
 
 __all__ = ["MOST_OUTLINES", "LesionLayers", "lesion_layers", "make_lesion_layers"]
@@ -23,7 +24,19 @@ _COLOUR = "#00e5ff"
 #: Width of an outline, level-0 pixels.
 _EDGE_PX = 6.0
 #: Least and largest size of a point on the screen, pixels.
-_POINT_SIZES = (9, 60)
+_POINT_SIZES = (9, 16)
+
+
+class _Points(ScoreStatus, Points):  # type: ignore[misc]
+    @property
+    def _type_string(self) -> str:
+        return "points"
+
+
+class _Outlines(ScoreStatus, Shapes):  # type: ignore[misc]
+    @property
+    def _type_string(self) -> str:
+        return "shapes"
 
 
 class LesionLayers(NamedTuple):
@@ -57,17 +70,21 @@ def lesion_layers(slide: RunSlide) -> LesionLayers:
         The lesions are not there yet, or damaged.
     """
     lesions = read_lesions(slide.files.lesions_csv, slide.files.lesions_geojson)
-    return make_lesion_layers(lesions, World(slide.entry.spacing_um), slide.id)
+    metadata = {"slide_path": slide.entry.path}
+    return make_lesion_layers(lesions, World(slide.entry.spacing_um), slide.id, metadata)
 
 
-def make_lesion_layers(lesions: Sequence[Lesion], world: World, name: str) -> LesionLayers:
+def make_lesion_layers(
+    lesions: Sequence[Lesion], world: World, name: str, metadata: dict[str, Any] | None = None
+) -> LesionLayers:
     """Make layers of lesions, positions in level-0 pixels, for a slide in a world."""
     options: dict[str, Any] = world.place((1, 1), (0, 0)) | {"blending": "translucent_no_depth"}
+    metadata = metadata or {}
     foremost = sorted(lesions, key=lambda lesion: -lesion.score)[:MOST_OUTLINES]
     rings = [
         (lesion.number, polygon[0][:, ::-1]) for lesion in foremost for polygon in lesion.polygons
     ]
-    outlines = Shapes(
+    outlines = _Outlines(
         [ring for _, ring in rings],
         ndim=2,
         shape_type="polygon",
@@ -76,7 +93,7 @@ def make_lesion_layers(lesions: Sequence[Lesion], world: World, name: str) -> Le
         edge_color=_COLOUR,
         edge_width=_EDGE_PX,
         face_color="transparent",
-        metadata={"hpc_heatmap_left_out": len(lesions) - len(foremost)},
+        metadata=metadata | {"hpc_heatmap_left_out": len(lesions) - len(foremost)},
         **options,
     )
     areas_px = np.array([lesion.area_px for lesion in lesions], float)
@@ -88,16 +105,17 @@ def make_lesion_layers(lesions: Sequence[Lesion], world: World, name: str) -> Le
     }
     if world.spacing_um is not None:
         features["area_um2"] = areas_px * math.prod(world.spacing_um)
-    points = Points(
+    points = _Points(
         np.array([(lesion.y_px, lesion.x_px) for lesion in lesions], float).reshape(-1, 2),
         name=f"{name} lesions",
         features=features,
         size=np.sqrt(4 * areas_px / math.pi) if len(lesions) else 10,
         canvas_size_limits=_POINT_SIZES,
-        symbol="ring",
-        face_color=_COLOUR,
+        symbol="disc",
+        face_color="transparent",
         border_color=_COLOUR,
-        border_width=0.05,
+        border_width=0.2,
+        metadata=metadata,
         **options,
     )
     return LesionLayers(outlines, points)

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from hpc_heatmap import Run
+from hpc_heatmap.errors import HpcHeatmapError
 from hpc_heatmap.formats.review_file import ReviewJournal, Verdict, default_reviewer
 from hpc_heatmap.runs.export import ExportFormat, export_run
 from hpc_heatmap.runs.run import RunSlide
@@ -35,6 +36,7 @@ from napari_hpc_heatmap._lesion_list import Column, LesionList
 from napari_hpc_heatmap._lesion_table import LesionTable
 from napari_hpc_heatmap._outline_drawing import OutlineDrawing
 from napari_hpc_heatmap._review_writer import ReviewWriter
+from napari_hpc_heatmap._shown_slide import show_slide
 from napari_hpc_heatmap._world import World
 
 if TYPE_CHECKING:
@@ -134,7 +136,13 @@ class LesionsDock(QWidget):  # type: ignore[misc]
 
         layout = QVBoxLayout(self)
         layout.addWidget(self.title)
-        layout.addWidget(self.slides)
+        self.show_button = QPushButton("Show")
+        self.show_button.setToolTip("Show the slide with its heatmap and lesions")
+        self.show_button.clicked.connect(self.show_slide)
+        chosen = QHBoxLayout()
+        chosen.addWidget(self.slides, 1)
+        chosen.addWidget(self.show_button)
+        layout.addLayout(chosen)
         layout.addLayout(filters)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.count)
@@ -248,6 +256,15 @@ class LesionsDock(QWidget):  # type: ignore[misc]
             self._load(self.slides.currentText())
         if not running and self._poller is not None and len(done) == len(run.slides):
             self._poller.stop()
+
+    def show_slide(self) -> None:
+        """Show the layers of the slide whose lesions are listed."""
+        if self._run is None or self._slide is None:
+            return
+        try:
+            show_slide(self._viewer, self._run, self._slide.id)
+        except (HpcHeatmapError, OSError) as error:
+            self._say(f"⚠ {error}")
 
     def _load(self, slide_id: str, *, again: bool = False) -> None:
         """Read a slide's lesions with their reviews, beside the window."""
@@ -511,6 +528,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.draw_button.setEnabled(self._slide is not None and not drawing)
         self.redraw_button.setEnabled(chosen and not drawing)
         self.export_button.setEnabled(self._slide is not None)
+        self.show_button.setEnabled(self._slide is not None)
         self.keep_button.setVisible(drawing)
         self.discard_button.setVisible(drawing)
 

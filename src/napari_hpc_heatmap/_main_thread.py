@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from weakref import WeakMethod
 
 __all__ = ["in_main_thread"]
 
 
-def in_main_thread(method: Callable[[], object]) -> Callable[[], None] | None:
-    """Make a function that any thread may call to have a bound method called by the event loop.
+def in_main_thread(function: Callable[[], object]) -> Callable[[], None] | None:
+    """Make a function that any thread may call to have another called by the event loop.
 
-    The method's object is not kept alive by it. None where no window is open in this process:
-    there is no event loop to call anything.
+    None where there are no windows in this process: there is no event loop to call anything.
     """
     if "qtpy" not in sys.modules:
         return None
@@ -28,10 +26,8 @@ def in_main_thread(method: Callable[[], object]) -> Callable[[], None] | None:
         called = Signal()
 
         def call(self) -> None:
-            if (alive := reference()) is not None:
-                alive()
+            function()
 
-    reference = WeakMethod(method)
     caller = Caller()
     caller.moveToThread(application.thread())
     caller.called.connect(caller.call, Qt.ConnectionType.QueuedConnection)

@@ -13,6 +13,7 @@ from napari.layers import Image
 from hpc_heatmap import Slide
 from napari_hpc_heatmap._colour_profile import to_srgb
 from napari_hpc_heatmap._main_thread import in_main_thread
+from napari_hpc_heatmap._score_status import ScoreStatus
 from napari_hpc_heatmap._screen import Screen
 from napari_hpc_heatmap._slide_pyramid import SlidePyramid
 from napari_hpc_heatmap._view_settings import decoding_threads, tile_cache, view_settings
@@ -21,7 +22,7 @@ from napari_hpc_heatmap._world import World
 __all__ = ["SlideLayer", "open_slide"]
 
 
-class SlideLayer(Image):  # type: ignore[misc]
+class SlideLayer(ScoreStatus, Image):  # type: ignore[misc]
     """One slide: multiscale, RGB, in micrometres where the spacing is known.
 
     What is drawn waits for tiles no longer than a user should; ``layer.data`` gives exact pixels.
@@ -35,7 +36,7 @@ class SlideLayer(Image):  # type: ignore[misc]
     def __init__(self, pyramid: SlidePyramid, **options: Any) -> None:
         self.pyramid = pyramid
         self._screen: Screen | None = None
-        self._factors = np.array([(*level.factor[::-1], 1.0) for level in pyramid.levels])
+        self._factors = np.array([level.factor[::-1] for level in pyramid.levels])
         slide = pyramid.slide
         self.world = World(slide.spacing_um)
         given = {"name": slide.path.stem, "metadata": {"slide_path": str(slide.path)}}
@@ -87,16 +88,25 @@ class SlideLayer(Image):  # type: ignore[misc]
 
     def refresh(self, *args: Any, **options: Any) -> None:
         """Draw anew with what can be decoded in time; the rest follows."""
-        if self._screen is None and (announce := in_main_thread(self._show_more)) is not None:
-            self._screen = Screen(announce)
+        if self._screen is None:
+            self._screen = _screen_of(self)
         if self._screen is None:
             super().refresh(*args, **options)
             return
         with self._screen:
             super().refresh(*args, **options)
 
-    def _show_more(self) -> None:
-        self.refresh(extent=False, thumbnail=False)
+
+def _screen_of(layer: SlideLayer) -> Screen | None:
+    """A screen that draws a layer again when more has come; None without an event loop."""
+    reference = weakref.ref(layer)
+
+    def show_more() -> None:
+        if (alive := reference()) is not None:
+            alive.refresh(extent=False, thumbnail=False)
+
+    announce = in_main_thread(show_more)
+    return None if announce is None else Screen(announce)
 
 
 def open_slide(path: str | Path, *, spacing_um: float | None = None, **options: Any) -> SlideLayer:

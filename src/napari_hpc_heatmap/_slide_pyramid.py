@@ -103,7 +103,8 @@ class SlidePyramid:
     def coarsest(self) -> RGB:
         """All pixels of the coarsest level; they stay in memory."""
         level = self.levels[-1]
-        return level.read(range(level.shape[0]), range(level.shape[1]))
+        # In this thread: it must not wait for tiles that are queued before it.
+        return level.collect(range(level.shape[0]), range(level.shape[1]))
 
     def forget(self) -> None:
         """Drop the tiles from memory; they are decoded again when they are looked at."""
@@ -239,7 +240,8 @@ class Level:
                 (box.x, box.width, self.factor[0], last[0], coarsest.shape[1]),
             )
         )
-        return coarsest[y[:, None], x]
+        enlarged: RGB = coarsest[y[:, None], x]
+        return enlarged
 
     def paste(
         self, pixels: RGB, rows: range, columns: range, tile: tuple[int, int], source: RGB

@@ -73,21 +73,22 @@ def review_a_real_run(
 
     wait_for(lambda: monitor.chosen == root or "⚠" in slides.message.text(), 180)
     assert monitor.chosen == root, slides.message.text()
-    states: list[State] = []
-
-    def is_done() -> bool:
-        view = monitor.views.get(root)
-        if view is not None and (not states or states[-1] is not view.state):
-            states.append(view.state)
-        return view is not None and view.state is State.DONE
-
-    wait_for(is_done, 240)
+    # The overlay is opened while the run goes, and fills in.
+    wait_for(lambda: root in monitor.views)
+    monitor.slides.setCurrentItem(monitor.slides.topLevelItem(0))
+    monitor.open_button.click()
+    overlay = viewer.layers["a RUN"]
+    wait_for(lambda: monitor.views[root].state is State.DONE, 240)
+    wait_for(lambda: np.isfinite(np.asarray(overlay.data[0])).any(), 60)
     assert monitor.bars[next(iter(monitor.bars))].value() == 1
     assert "1 of 1 slides done" in monitor.sentence.text()
 
     wait_for(lambda: len(lesions.model.lesions) > 0, 60)
+    lesions.show_button.click()
+    assert "a lesions" in viewer.layers
     lesions.next()
     assert lesions.current() is not None
+    assert set(viewer.layers["a lesions"].selected_data) == {lesions.current()}
     x_px, y_px = lesions.model.lesions.place_px(lesions.current())
     assert (x_px, y_px) == pytest.approx((180, 150), abs=16)
     spacing_um = 0.5

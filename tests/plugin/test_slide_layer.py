@@ -169,5 +169,5 @@ def test_what_is_not_looked_at_any_more_is_not_decoded(slide_path: Path) -> None
     done = threading.Event()
     pyramid.threads.submit(done.set)
     assert done.wait(30)
-    # Two threads had begun on a tile each; the first tile was wanted twice.
-    assert len(pyramid.cache) <= 4
+    # Two threads had begun on a tile each; the first is wanted still. The coarsest level has two.
+    assert len(pyramid.cache) <= 2 + 1 + 2
