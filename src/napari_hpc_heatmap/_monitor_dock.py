@@ -78,9 +78,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self.reason.setPlaceholderText("Why a slide failed, and the end of the run's log")
         self.reason.setAccessibleName("reason and log")
 
-        self.open_button = self._button(
-            "Open", self._open, "Show the chosen slide with its heatmap and lesions; else the run"
-        )
+        self.open_button = self._button("Open", self._open, "Show the chosen slide, or the run")
         self.cancel_button = self._button(
             "Cancel", self._cancel, "Stop its jobs, keep what is done"
         )

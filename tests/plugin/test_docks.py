@@ -84,7 +84,7 @@ def review_a_real_run(
     assert "1 of 1 slides done" in monitor.sentence.text()
 
     wait_for(lambda: len(lesions.model.lesions) > 0, 60)
-    lesions.show_button.click()
+    lesions.chooser.show_button.click()
     assert "a lesions" in viewer.layers
     lesions.next()
     assert lesions.current() is not None
@@ -195,9 +195,9 @@ def test_a_study_of_200_slides_and_100000_lesions_stays_usable(window: Any, tmp_
         taken[name] = time.process_time() - began
 
     timed("sort", lambda: lesions.table.sortByColumn(2, Qt.SortOrder.AscendingOrder))
-    timed("filter", lambda: lesions.least_score.setValue(0.5))
-    timed("search", lambda: lesions.text_filter.setText("77"))
-    lesions.text_filter.clear()
+    timed("filter", lambda: lesions.filter.least_score.setValue(0.5))
+    timed("search", lambda: lesions.filter.text.setText("77"))
+    lesions.filter.text.clear()
     timed("next", lesions.next)
     timed("mark", lambda: lesions.mark(Verdict.CONFIRMED))
     assert 45_000 < len(lesions.model.rows) < 55_000
@@ -278,9 +278,9 @@ def test_table_and_layer_select_each_other_and_reviews_are_drawn_and_exported(
     points.selected_data = set()
     points.selected_data = {0}
     assert lesions.current() == 0
-    lesions.least_score.setValue(1.0)
+    lesions.filter.least_score.setValue(1.0)
     assert not points.shown.any()
-    lesions.least_score.setValue(0.0)
+    lesions.filter.least_score.setValue(0.0)
     assert points.shown.all()
 
     # What is filtered out is not looked at any more.
@@ -290,21 +290,21 @@ def test_table_and_layer_select_each_other_and_reviews_are_drawn_and_exported(
     assert lesions.model.lesions.verdict(0) is Verdict.CONFIRMED
 
     # A new outline, then another one for the machine's lesion.
-    lesions.draw_button.click()
+    lesions.outlines.draw_button.click()
     drawn = viewer.layers["outline being drawn"]
     drawn.add_polygons(square(100, 200, 40)[:, ::-1])
-    assert lesions.keep_button.isVisibleTo(lesions)
-    lesions.keep_button.click()
+    assert lesions.outlines.keep_button.isVisibleTo(lesions)
+    lesions.outlines.keep_button.click()
     wait_for(lambda: len(lesions.model.lesions) == 2)
     assert "outline being drawn" not in viewer.layers
     assert lesions.model.lesions.place_px(1) == pytest.approx((100, 200))
     lesions.table.selectRow(lesions.model.row_of(0))
-    lesions.redraw_button.click()
+    lesions.outlines.redraw_button.click()
     wait_for(lambda: "outline being drawn" in viewer.layers)
     drawn = viewer.layers["outline being drawn"]
     assert len(drawn.data) == len(slide.lesions()[0].lesion.polygons)
     drawn.data = [square(300, 310, 60)[:, ::-1]]
-    lesions.keep_button.click()
+    lesions.outlines.keep_button.click()
     wait_for(lambda: lesions.model.lesions.place_px(0) == pytest.approx((300, 310)))
     # What is said after it still belongs to the machine's lesion.
     lesions.table.selectRow(lesions.model.row_of(0))
