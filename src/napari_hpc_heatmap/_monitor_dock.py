@@ -22,12 +22,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from hpc_heatmap import open_run
+from hpc_heatmap.errors import HpcHeatmapError
 from hpc_heatmap.runs.status import State
 from hpc_heatmap.stages.task import Stage
 from napari_hpc_heatmap._background import Background, Poller
 from napari_hpc_heatmap._dock_state import dock_state
 from napari_hpc_heatmap._engine_command import run_command
 from napari_hpc_heatmap._run_view import RunView, RunWatch, SlideRow
+from napari_hpc_heatmap._shown_slide import show_slide
 
 if TYPE_CHECKING:
     import napari
@@ -58,6 +61,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self.runs.currentItemChanged.connect(self._choose)
         self.slides = _tree("slides of the run", ["Slide", "State", "Groups"])
         self.slides.currentItemChanged.connect(self._show_reason)
+        self.slides.itemDoubleClicked.connect(self._open)
         self.bars = {stage: QProgressBar() for stage in Stage}
         bars = QGridLayout()
         for row, (stage, bar) in enumerate(self.bars.items()):
@@ -74,7 +78,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self.reason.setPlaceholderText("Why a slide failed, and the end of the run's log")
         self.reason.setAccessibleName("reason and log")
 
-        self.open_button = self._button("Open", self._open, "Show slides, heatmaps and lesions")
+        self.open_button = self._button("Open", self._open, "Show the chosen slide, or the run")
         self.cancel_button = self._button(
             "Cancel", self._cancel, "Stop its jobs, keep what is done"
         )
@@ -272,9 +276,19 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self._do(["resume", "--detach", "--quiet"], "Being resumed …")
 
     def _open(self) -> None:
-        if self.chosen is not None:
-            self._viewer.open(str(self.chosen), plugin="napari-hpc-heatmap")
-            self._state.choose(self.chosen)
+        """Show the chosen slide of the run, or the run where none is chosen."""
+        root, item = self.chosen, self.slides.currentItem()
+        if root is None:
+            return
+        try:
+            if item is None:
+                self._viewer.open(str(root), plugin="napari-hpc-heatmap")
+            else:
+                show_slide(self._viewer, open_run(root), item.text(0))
+        except (HpcHeatmapError, OSError) as error:
+            self._say(f"⚠ {error}")
+            return
+        self._state.choose(root)
 
     def _ask(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Run directory")
