@@ -45,10 +45,12 @@ from hpc_heatmap.model import (
 from hpc_heatmap.model.loading import SUFFIXES, check_file
 from hpc_heatmap.runs.provenance import provenance
 from hpc_heatmap.runs.sampling import sample_patches
-from hpc_heatmap.settings import RunSettings
+from hpc_heatmap.settings import RunSettings, StainMethod
 from hpc_heatmap.slide import Slide
 from hpc_heatmap.slide_list import collect_slides, slide_ids
 from hpc_heatmap.stages.grouping import slide_geometry
+from hpc_heatmap.stain.fits import StainFit
+from hpc_heatmap.stain.target import read_target
 from hpc_heatmap.tissue import method_names
 
 __all__ = ["create_run", "plan_run"]
@@ -104,6 +106,7 @@ def plan_run(
             f"A stride of {stride} px is larger than the model's window of {entry.window_px} px: "
             f"give one from 1 to {entry.window_px}."
         )
+    target = _stain_target(settings)
     settings.n_p(3 * (entry.window_px + 2 * (entry.window_px // 2)) ** 2)
     entries, problems = [], []
     for slide_id, path in zip(slide_ids(paths), paths, strict=True):
@@ -135,9 +138,26 @@ def plan_run(
         stride_px=stride,
         model=entry,
         slides=tuple(entries),
+        stain_target=target,
         provenance=provenance(),
         windows_per_s=entry.execution.windows_per_s or _speed(classifier, settings.batch_size),
     )
+
+
+def _stain_target(settings: RunSettings) -> StainFit | None:
+    if settings.stain is StainMethod.NONE:
+        if settings.stain_target is not None:
+            raise SettingsError(
+                "--stain-target changes nothing without --stain: choose vahadane, macenko or "
+                "reinhard, or leave it out."
+            )
+        return None
+    if settings.stain_target is None:
+        raise SettingsError(
+            f"--stain {settings.stain.value} needs --stain-target: a picture of tissue in the "
+            "colours that the model was trained on, or a JSON of `hpc-heatmap stain`."
+        )
+    return read_target(settings.stain_target, settings.stain)
 
 
 def _load_model(
