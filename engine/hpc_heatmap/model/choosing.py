@@ -35,8 +35,6 @@ _log = logging.getLogger(__name__)
 
 #: Operations of a window below which a network is too small for steps of ours to pay.
 _SMALLEST = 2e7
-#: Estimated work, as a share of that of windows alone, above which sharing is not tried.
-_WORTH_TRYING = 0.8
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
@@ -153,7 +151,7 @@ class _Choice:
 
     def _sharing(self, alone: Execution) -> tuple[Execution, str]:
         """With early layers shared, where that pays and gives the same."""
-        from hpc_heatmap.model.sharing import share
+        from hpc_heatmap.model.sharing import WORTH_SHARING, share
 
         stride = self._trial.stride_px
         single = f"Each window is scored by itself at stride {stride}:"
@@ -162,7 +160,9 @@ class _Choice:
         found = share(self._program, stride, self._windows)
         if found is None:
             return alone, f"{single} no layer can be shared."
-        if found.cost > _WORTH_TRYING:
+        # Other strides are another question.
+        alone = alone.model_copy(update={"share": True, "stride_px": stride})
+        if found.cost > WORTH_SHARING:
             return alone, f"{single} sharing would save too little."
         shared = self._compared(
             alone.model_copy(
@@ -172,6 +172,7 @@ class _Choice:
         exact = alone.precision == "float32"
         limit = EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
         if not _is_within(shared, limit):
+            alone = alone.model_copy(update={"share": False})
             return alone, f"{single} shared layers differ by {shared.difference:.1e}."
         speeds = self._speeds(alone, shared)
         if speeds["shared"] < speeds["alone"]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step, references
 
 __all__ = [
+    "WORTH_SHARING",
     "Axes",
     "Kernel",
     "Reach",
@@ -48,6 +49,8 @@ _SMALL = 1.3
 _GATHER = 100.0
 #: Operations that the calls of a step take, whatever they do.
 _CALLS = 1.5e7
+#: Estimated work, as a share of that of windows alone, up to which windows share.
+WORTH_SHARING = 0.8
 #: Memory for the rings of a patch, bytes.
 _MOST_BYTES = 2**30
 
