@@ -26,6 +26,8 @@ SOMETIMES = {
     "master.json",
     "master.log",
     "cancelled",
+    "exports/FORMAT/*",
+    "reviews/ID/SESSION.jsonl",
 }
 #: Datasets of `groups.h5` in the layouts that this run does not have.
 OTHER_LAYOUTS = {
@@ -46,7 +48,12 @@ def documented_files() -> list[str]:
 
 def as_glob(path: str) -> str:
     path = path.replace("ID", ID).replace("NNNNNN", "[0-9]" * 6)
-    return path.replace("STAGE", "*ing").replace("TOKEN", "*").replace("SESSION", "*")
+    return (
+        path.replace("STAGE", "*ing")
+        .replace("TOKEN", "*")
+        .replace("SESSION", "*")
+        .replace("FORMAT", "*")
+    )
 
 
 def documented_datasets(name: str) -> set[str]:

@@ -45,6 +45,11 @@ class CellTable:
         """Number of tissue cells, T_p."""
         return int(self.tissue.sum())
 
+    def first_groups(self, n_groups: int) -> CellTable:
+        """The table with the first groups alone; the cells of the others become background."""
+        group = np.where(self.group < n_groups, self.group, -1).astype(np.int32)
+        return CellTable(self.cells, self.fraction, group)
+
 
 def tabulate_cells(
     fractions: npt.NDArray[np.float64], min_tissue_fraction: float, n_p: int

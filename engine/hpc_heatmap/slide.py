@@ -76,6 +76,11 @@ class Slide:
         self.spacing_source, self.spacing_um = spacing_of(properties, spacing_um)
         self._jpeg_levels: dict[int, JpegLevel] | None = None
         self._proven: dict[int, JpegLevel | None] = {}
+        #: Where the scanned part of the slide begins, (x, y): (0, 0) where the slide does not say.
+        self.bounds_origin_px = (
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        )
 
     def _open(self) -> openslide.OpenSlide:
         if not self.path.exists():
@@ -104,6 +109,12 @@ class Slide:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile, for viewing; pixels are never changed by it here."""
+        profile = self._handle.color_profile
+        return None if profile is None else bytes(profile.tobytes())
 
     @property
     def level_dimensions(self) -> Sequence[tuple[int, int]]:
@@ -188,16 +199,23 @@ class Slide:
 
     def _read_region(self, level: int, box: Box, downsample: float) -> RGB:
         location = (round(box.x * downsample), round(box.y * downsample))
+        call = location, level, (box.width, box.height)
         try:
-            image = self._handle.read_region(location, level, (box.width, box.height))
-        except openslide.OpenSlideError as error:
-            # After an error every call on the same handle fails.
-            self._handle.close()
-            self._handle = self._open()
-            raise TileError(
-                f"{self.path} cannot be read at level {level}, x {location[0]}, y {location[1]}, "
-                f"{box.width} x {box.height} px ({error})."
-            ) from error
+            image = self._handle.read_region(*call)
+        except openslide.OpenSlideError:
+            # After an error every call on the same handle fails, those of other threads too: a
+            # handle of this call's own tells whether it is this region that cannot be read. The
+            # old one is not closed: it goes when its last reader has ended.
+            fresh = self._open()
+            try:
+                image = fresh.read_region(*call)
+            except openslide.OpenSlideError as error:
+                self._handle = self._open()
+                raise TileError(
+                    f"{self.path} cannot be read at level {level}, x {location[0]}, "
+                    f"y {location[1]}, {box.width} x {box.height} px ({error})."
+                ) from error
+            self._handle = fresh
         return _on_background(np.asarray(image), self.background)
 
     def jpeg_level(self, level: int) -> JpegLevel | None:

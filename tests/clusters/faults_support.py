@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,9 @@ class SlurmLab:
         inside = ["nsenter", f"--target={self._pid('munged')}", "--mount"]
         subprocess.run([*inside, *words], check=True, timeout=30, capture_output=True)
 
-    def stop_controller(self) -> None:
+    def stop_controller(self, *, hard: bool = False) -> None:
         process = psutil.Process(self._pid("slurmctld"))
-        process.terminate()
+        process.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
         wait_until(lambda: not alive(process))
 
     def start_controller(self) -> None:
@@ -188,6 +190,9 @@ def own_job(process: psutil.Process) -> str:
 def job_of(process: psutil.Process) -> str:
     """The job of a task by the name that submitit knows."""
     get = process.environ().get
+    if get("SUBMITIT_EXECUTOR") == "sge":
+        index = str(get("SGE_TASK_ID"))
+        return f"{get('JOB_ID')}_{int(index) - 1}" if index.isdigit() else str(get("JOB_ID"))
     array = get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{get('SLURM_ARRAY_TASK_ID')}" if array else str(get("SLURM_JOB_ID"))
 
@@ -297,6 +302,16 @@ class Trial:
         """A task in the middle of scoring, stopped where it stands."""
         found: psutil.Process = wait_until(lambda: next(self._scoring(), None), 60)
         return found
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A task stands still meanwhile, so that the run cannot end before it was disturbed."""
+        victim = self.victim()
+        try:
+            yield
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                victim.resume()
 
     def _scoring(self) -> Iterator[psutil.Process]:
         for process in self.workers():

@@ -154,9 +154,10 @@ def test_kill_9_of_the_master_job_and_resume(trial: Make) -> None:
     with trial("MASTER", MASTER_JOB) as one:
         run = one.run()
         one.wait_for_scores(5)
-        kill(wait_until(lambda: one.workers(masters=True))[0])
-        # Slurm does not start it again, and says so; tasks go on.
-        errors = one.ends(run, code=1)
+        with one.held():
+            kill(wait_until(lambda: one.workers(masters=True))[0])
+            # Slurm does not start it again, and says so; tasks go on.
+            errors = one.ends(run, code=1)
         assert "resume" in errors
         one.remember()
         one.ends(one.resume())
@@ -169,9 +170,10 @@ def test_kill_9_of_a_node_with_tasks(trial: Make, lab: SlurmLab) -> None:
     with trial("NODE") as one:
         run = one.run()
         one.wait_for_scores(4)
-        wait_until(lambda: said("squeue", "-h", "-w", "n2", "-t", "R", "-o", "%i"))
-        lab.kill_node("n2")
-        one.remember()
+        with one.held():
+            wait_until(lambda: said("squeue", "-h", "-w", "n2", "-t", "R", "-o", "%i"))
+            lab.kill_node("n2")
+            one.remember()
         time.sleep(3)
         lab.start_node("n2")
         one.ends(run)
@@ -183,10 +185,11 @@ def test_kill_9_of_the_node_of_the_master(trial: Make, lab: SlurmLab) -> None:
     with trial("MASTERNODE", MASTER_JOB) as one:
         run = one.run()
         one.wait_for_scores(4)
-        master = wait_until(lambda: one.workers(masters=True))[0]
-        node = master.environ()["SLURMD_NODENAME"]
-        lab.kill_node(node)
-        one.remember()
+        with one.held():
+            master = wait_until(lambda: one.workers(masters=True))[0]
+            node = master.environ()["SLURMD_NODENAME"]
+            lab.kill_node(node)
+            one.remember()
         time.sleep(3)
         lab.start_node(node)
         one.ends(run)
@@ -194,15 +197,17 @@ def test_kill_9_of_the_node_of_the_master(trial: Make, lab: SlurmLab) -> None:
         assert len(list(one.paths.jobs.glob("*-master"))) == 1
 
 
-def test_the_controller_is_away_for_a_while(trial: Make, lab: SlurmLab) -> None:
+@pytest.mark.parametrize("hard", [False, True], ids=["stopped", "killed"])
+def test_the_controller_is_away_for_a_while(trial: Make, lab: SlurmLab, hard: bool) -> None:
     with trial("CONTROLLER") as one:
         run = one.run()
         one.wait_for_scores(3)
-        lab.stop_controller()
-        one.remember()
-        time.sleep(12)
-        assert run.poll() is None
-        lab.start_controller()
+        with one.held():
+            lab.stop_controller(hard=hard)
+            one.remember()
+            time.sleep(12)
+            assert run.poll() is None
+            lab.start_controller()
         one.ends(run)
         one.check()
         one.check_no_overlap()
@@ -228,9 +233,10 @@ def test_resume_twice_at_once(trial: Make) -> None:
     with trial("TWICE", MASTER_JOB) as one:
         run = one.run()
         one.wait_for_scores(3)
-        kill(wait_until(lambda: one.workers(masters=True))[0])
-        one.ends(run, code=1)
-        one.remember()
+        with one.held():
+            kill(wait_until(lambda: one.workers(masters=True))[0])
+            one.ends(run, code=1)
+            one.remember()
         both = [one.resume(), one.resume()]
         for process in both:
             one.ends(process)
@@ -328,8 +334,9 @@ def test_kill_9_of_tasks_and_of_the_master_on_grid_engine(
             one.remember()
             kill(wait_until(one.workers)[0])
             time.sleep(2)
-        kill(wait_until(lambda: one.workers(masters=True))[0])
-        errors = one.ends(run, code=1)
+        with one.held():
+            kill(wait_until(lambda: one.workers(masters=True))[0])
+            errors = one.ends(run, code=1)
         assert "resume" in errors
         one.remember()
         one.ends(one.resume())

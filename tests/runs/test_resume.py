@@ -19,8 +19,8 @@ from hpc_heatmap.errors import Interrupted, ModelError
 from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, read_records, write_failure
 from hpc_heatmap.runs.lease import Lease
-from hpc_heatmap.runs.master import _packs
 from hpc_heatmap.runs.status import State, next_stage
+from hpc_heatmap.schedulers.packing import pack_groups
 from hpc_heatmap.stages.task import Stage
 
 RESULTS = (
@@ -250,7 +250,7 @@ def test_a_slide_that_cannot_be_used_fails_and_the_others_are_done(
 def test_tasks_cover_each_group_once(
     n_groups: int, group_s: float, task_s: float, slots: int
 ) -> None:
-    packs = list(_packs(n_groups, group_s, task_s, slots))
+    packs = list(pack_groups(n_groups, group_s, task_s, slots))
     assert [g for start, stop in packs for g in range(start, stop)] == list(range(n_groups))
     sizes = [stop - start for start, stop in packs]
     # The last ones are the short ones.

@@ -241,14 +241,34 @@ def cancel(directory: RunDirectory, /) -> int:
 
 
 app.command(
+    "hpc_heatmap.cli.plan:plan",
+    name="plan",
+    help="Say what a run would cost: patches, groups, bytes, windows, core-hours, wall time.",
+)
+app.command(
     "hpc_heatmap.cli.report:report",
     name="report",
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
 )
 app.command(
+    "hpc_heatmap.cli.stain:stain",
+    name="stain",
+    help="Estimate the stain of a picture, to change slides to it with `run --stain-target`.",
+)
+app.command(
+    "hpc_heatmap.cli.export:export",
+    name="export",
+    help="Write results for QuPath, WSInfer, the CAMELYON evaluation and OME tools.",
+)
+app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
     help="Compare lesions (froc) or slide scores (auc) with the truth.",
+)
+app.command(
+    "hpc_heatmap.cli.train:train",
+    name="train",
+    help="Train a patch classifier by the paper's recipe, from slides with outlines or patches.",
 )
 
 

@@ -169,6 +169,8 @@ class Group:
         (n,) False where a tile of the patch could not be decoded.
     bytes_read
         Bytes read from the file.
+    recolour
+        Gives the pixels of a patch, from its number and the stored ones, other colours.
     """
 
     cells: Cells
@@ -177,9 +179,14 @@ class Group:
     _header: GroupHeader
     _pixels: Pixels
     _tile_number: dict[tuple[int, int], int]
+    recolour: Callable[[int, Pixels], Pixels] | None = None
 
     def patch(self, number: int) -> Pixels:
-        """Pixels of a patch, (patch, patch, 3)."""
+        """Pixels of a patch, (patch, patch, 3), recoloured where that is asked for."""
+        pixels = self._stored(number)
+        return pixels if self.recolour is None else self.recolour(number, pixels)
+
+    def _stored(self, number: int) -> Pixels:
         if not self._tile_number:
             return np.asarray(self._pixels[number])
         header = self._header

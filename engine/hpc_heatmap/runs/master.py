@@ -32,6 +32,7 @@ from hpc_heatmap.runs.launch_file import write_launch
 from hpc_heatmap.runs.lease import Lease
 from hpc_heatmap.runs.status import RunStatus, missing_groups, next_stage, run_status
 from hpc_heatmap.schedulers import Job, QueueFullError, Scheduler
+from hpc_heatmap.schedulers.packing import pack_groups
 from hpc_heatmap.settings import LaunchSettings
 from hpc_heatmap.stages.task import Stage, Task
 
@@ -272,7 +273,7 @@ class Master:
         if any(f.slide == slide_id for f in read_failures(self._paths)):
             return
         per_group = summary.n_windows / summary.n_groups
-        for start, stop in _packs(
+        for start, stop in pack_groups(
             len(missing),
             per_group / (self._run.windows_per_s or 1.0),
             60 * self._launch.task_minutes,
@@ -347,23 +348,3 @@ class Master:
             return
         self._last_look = now
         self._on_status(run_status(self._paths, self._run))
-
-
-def _packs(n_groups: int, group_s: float, task_s: float, slots: int) -> Iterator[tuple[int, int]]:
-    """Cut groups into tasks of `task_s` at most, and into one a slot at least.
-
-    Tasks get shorter towards the end, down to an eighth, so that no slot waits long for the last.
-    """
-    longest = max(1, int(task_s / max(group_s, 1e-9)))
-    shortest = max(1, longest // 8)
-    if n_groups <= slots * shortest:
-        n_tasks = max(1, min(slots, n_groups))
-        borders = [n_groups * k // n_tasks for k in range(n_tasks + 1)]
-        yield from ((a, b) for a, b in itertools.pairwise(borders) if a < b)
-        return
-    start = 0
-    while start < n_groups:
-        share = -(-(n_groups - start) // (2 * slots))
-        stop = min(n_groups, start + min(longest, max(shortest, share)))
-        yield start, stop
-        start = stop

@@ -50,8 +50,19 @@ class Work:
         self._told_to_stop = False
 
     def __call__(self) -> None:
-        """Do the task."""
+        """Do the task.
+
+        Raises
+        ------
+        SystemExit
+            The job was told to stop. What submitit's signal handler raises to end it can be lost:
+            an import's callback swallows it, or another error takes its place on the way out. To
+            return would look like success, and the master would give this work, which is back in
+            the queue, to a second job.
+        """
         perform(self.task, told_to_stop=lambda: self._told_to_stop)
+        if self._told_to_stop:
+            raise SystemExit(1)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What to go on with after an interruption.

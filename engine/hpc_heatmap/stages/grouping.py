@@ -13,6 +13,7 @@ from hpc_heatmap.cells import Cells, CellTable, tabulate_cells
 from hpc_heatmap.errors import (
     NoTissueError,
     SlideTooSmallError,
+    StainError,
     TileError,
     UnreadableSlideError,
 )
@@ -23,9 +24,11 @@ from hpc_heatmap.formats.slide_summary import SlideSummary, write_summary
 from hpc_heatmap.formats.slide_tiles import SlideLevel, StoredTile, TileKind
 from hpc_heatmap.geometry import Box, Geometry
 from hpc_heatmap.jpeg_tiles import RGB, JpegLevel, NotUnderstoodError
-from hpc_heatmap.settings import GroupLayout, RunSettings
+from hpc_heatmap.settings import GroupLayout, RunSettings, StainPer
 from hpc_heatmap.slide import Slide, SlideView
 from hpc_heatmap.stages.pictures import draw_grid
+from hpc_heatmap.stages.staining import draw_stain, fit_sample, sample_cells
+from hpc_heatmap.stain.fits import StainFit
 from hpc_heatmap.tissue import TissueMask, cell_fractions, detect_tissue
 
 __all__ = ["GroupingInput", "choose_cells", "group_slide", "slide_geometry"]
@@ -54,6 +57,10 @@ class GroupingInput:
         Micrometres per read pixel, None for level 0.
     settings
         The run's settings.
+    stain_target
+        What stains are changed to, None for raw colours.
+    first_groups
+        How many groups to make, None for all: a trial measures a few.
     """
 
     slide_id: str
@@ -62,6 +69,8 @@ class GroupingInput:
     stride_px: int
     requested_spacing_um: float | None
     settings: RunSettings
+    stain_target: StainFit | None = None
+    first_groups: int | None = None
 
 
 def slide_geometry(view: SlideView, window_px: int, stride_px: int) -> Geometry:
@@ -122,6 +131,8 @@ def group_slide(
         view = slide.view(task.requested_spacing_um)
         geometry = slide_geometry(view, task.window_px, task.stride_px)
         table, tissue = choose_cells(slide, geometry, settings)
+        if task.first_groups is not None:
+            table = table.first_groups(task.first_groups)
         draw_grid(paths.grid_picture, slide, geometry, table)
         if not table.n_patches:
             raise NoTissueError(
@@ -133,6 +144,7 @@ def group_slide(
         layout = settings.group_layout
         if layout is not GroupLayout.PATCHES:
             layout = GroupLayout.TILES if tiles is None else GroupLayout.SLIDE_TILES
+        stain, stain_problem = _fit_stain(task, view, geometry, table, paths)
         spacing = view.spacing_um or (math.nan, math.nan)
         header = GroupHeader(
             slide_id=task.slide_id,
@@ -172,7 +184,9 @@ def group_slide(
             "is damaged or was cut off; copy it again from where it came from."
         )
     n_windows = geometry.count_windows(table.cells[table.tissue])
-    summary = SlideSummary(table.n_groups, table.n_patches, n_windows, unreadable)
+    summary = SlideSummary(
+        table.n_groups, table.n_patches, n_windows, unreadable, stain, stain_problem
+    )
     # The summary comes last: with it the slide's grouping is complete.
     write_summary(paths.summary, summary)
     return summary
@@ -230,6 +244,24 @@ class _OwnTiles:
         if (pixels == np.asarray(self.level.background, np.uint8)).all():
             return StoredTile(TileKind.BACKGROUND)
         return StoredTile(TileKind.PIXELS, pixels.tobytes())
+
+
+def _fit_stain(
+    task: GroupingInput, view: SlideView, geometry: Geometry, table: CellTable, paths: SlidePaths
+) -> tuple[StainFit | None, str | None]:
+    """Estimate and show the slide's stain; gives it, or why it cannot be estimated."""
+    target = task.stain_target
+    if target is None:
+        return None, None
+    sample = sample_cells(view, geometry, table.cells[table.tissue])
+    stain, problem = None, None
+    if task.settings.stain_per is StainPer.SLIDE:
+        try:
+            stain = fit_sample(sample, target.method)
+        except StainError as error:
+            problem = str(error)
+    draw_stain(paths.stain_picture, sample, target, stain, problem or "")
+    return stain, problem
 
 
 def _fill_tiles(
