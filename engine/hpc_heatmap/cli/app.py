@@ -266,6 +266,11 @@ app.command(
     help="Compare lesions (froc), slide scores (auc) or runs (slides) with the truth.",
 )
 app.command(
+    "hpc_heatmap.cli.tradeoff:tradeoff",
+    name="tradeoff",
+    help="Show what wider strides would cost, and what they would find, from one fine run.",
+)
+app.command(
     "hpc_heatmap.cli.classify:classify",
     name="classify",
     help="Score slides by features of their heatmaps (random forest).",
