@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from hpc_heatmap.errors import FormatError, RunConflictError, WorkError
 from hpc_heatmap.formats.atomic import writing
@@ -131,6 +132,8 @@ def _mean(scores: Sequence[GroupScores]) -> GroupScores:
     first = scores[0]
     if not all(np.array_equal(first.cells, other.cells) for other in scores):
         raise FormatError("Scores of one group are of other cells: a run was changed meanwhile.")
-    mean = np.mean([s.scores for s in scores], axis=0, dtype=np.float64).astype(np.float32)
+    mean: npt.NDArray[np.float64] = np.stack([s.scores for s in scores]).mean(0, np.float64)
     readable = np.logical_and.reduce([s.readable for s in scores])
-    return GroupScores(first.cells, mean, readable, max(s.raw_patches for s in scores))
+    return GroupScores(
+        first.cells, mean.astype(np.float32), readable, max(s.raw_patches for s in scores)
+    )

@@ -15,13 +15,9 @@ from hpc_heatmap.evaluation.slide_forest import SlideForest
 from hpc_heatmap.runs.run import Run
 
 __all__ = [
-    "MEASURES",
-    "check_measure",
-    "gated_slides",
-    "labels_of_run",
-    "run_features",
+    "MEASURES", "check_measure", "features_of", "gated_slides", "labels_of_run", "run_features",
     "slide_scores",
-]
+]  # fmt: skip
 
 #: What a slide can be scored by without a forest: the highest score of its heatmap, or a feature.
 MEASURES = ("max", *FEATURES)
