@@ -271,6 +271,21 @@ app.command(
     help="Compare lesions (froc), slide scores (auc) or runs (slides) with the truth.",
 )
 app.command(
+    "hpc_heatmap.cli.tradeoff:tradeoff",
+    name="tradeoff",
+    help="Show what wider strides would cost, and what they would find, from one fine run.",
+)
+app.command(
+    "hpc_heatmap.cli.lesions:average",
+    name="average",
+    help="Average the scores of several models' runs into a run with heatmaps and lesions.",
+)
+app.command(
+    "hpc_heatmap.cli.lesions:lesions",
+    name="lesions",
+    help="Find lesions on a run's heatmaps again, by another rule or gated by slide scores.",
+)
+app.command(
     "hpc_heatmap.cli.classify:classify",
     name="classify",
     help="Score slides by features of their heatmaps (random forest).",

@@ -28,8 +28,17 @@ if TYPE_CHECKING:
     from hpc_heatmap.evaluation.bootstrap import Interval
     from hpc_heatmap.evaluation.froc import SlideHits
     from hpc_heatmap.evaluation.pictures import Plot
+    from hpc_heatmap.evaluation.truth import Grid
 
-__all__ = ["answer_areas", "auc", "check_classes", "check_targets", "evaluate", "froc"]
+__all__ = [
+    "answer_areas",
+    "auc",
+    "check_classes",
+    "check_grid",
+    "check_targets",
+    "evaluate",
+    "froc",
+]
 
 evaluate = App(
     name="evaluate",
@@ -90,15 +99,13 @@ def froc(
     from hpc_heatmap.evaluation.bootstrap import bootstrap_froc
     from hpc_heatmap.evaluation.froc import OPERATING_POINTS, froc_curve
     from hpc_heatmap.evaluation.pictures import Plot, Series
-    from hpc_heatmap.evaluation.truth import Grid
 
-    if not 0 <= mask_level <= 12 or not (math.isfinite(spacing) and 0.01 <= spacing <= 100):
-        raise SettingsError("--mask-level must be 0 to 12, and --spacing 0.01 to 100 um.")
+    grid = check_grid(mask_level, spacing)
     if bootstrap < 0 or seed < 0:
         raise SettingsError("--bootstrap and --seed must not be negative.")
     check_targets(csv_file, picture)
     sizes = _slide_sizes(slide_sizes) if slide_sizes else {}
-    slides = _hits(detections, masks, Grid(mask_level, spacing), sizes, quiet=quiet)
+    slides = _hits(detections, masks, grid, sizes, quiet=quiet)
     curve = froc_curve(slides, rule)
     other_rule: Rule = "corrected" if rule == "official" else "official"
     other = froc_curve(slides, other_rule).score(interpolation)
@@ -128,8 +135,17 @@ def froc(
     return 0
 
 
+def check_grid(mask_level: int, spacing: float) -> Grid:
+    """Pixels of the evaluation, from the options."""
+    from hpc_heatmap.evaluation.truth import Grid
+
+    if not 0 <= mask_level <= 12 or not (math.isfinite(spacing) and 0.01 <= spacing <= 100):
+        raise SettingsError("--mask-level must be 0 to 12, and --spacing 0.01 to 100 um.")
+    return Grid(mask_level, spacing)
+
+
 def _hits(
-    detections: Path, masks: Path, grid: Any, sizes: dict[str, tuple[int, int]], *, quiet: bool
+    detections: Path, masks: Path, grid: Grid, sizes: dict[str, tuple[int, int]], *, quiet: bool
 ) -> list[SlideHits]:
     from hpc_heatmap.evaluation.detections import find_detections, read_detections
     from hpc_heatmap.evaluation.froc import match

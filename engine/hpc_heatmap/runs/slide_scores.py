@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hpc_heatmap.errors import EvaluationError, FormatError
+from hpc_heatmap.evaluation.score_table import read_score_table
 from hpc_heatmap.evaluation.slide_features import FEATURES, lattice_unit, slide_features
 from hpc_heatmap.evaluation.slide_forest import SlideForest
 from hpc_heatmap.runs.run import Run
 
-__all__ = ["MEASURES", "check_measure", "labels_of_run", "run_features", "slide_scores"]
+__all__ = [
+    "MEASURES", "check_measure", "features_of", "gated_slides", "labels_of_run", "run_features",
+    "slide_scores",
+]  # fmt: skip
 
 #: What a slide can be scored by without a forest: the highest score of its heatmap, or a feature.
 MEASURES = ("max", *FEATURES)
@@ -83,6 +88,23 @@ def check_measure(measure: str) -> None:
         raise EvaluationError(
             f"There is no slide score '{measure}': choose max or one of {', '.join(FEATURES)}."
         )
+
+
+def gated_slides(run: Run, table: Path, column: str, gate: float) -> set[str]:
+    """Slides of a run whose slide-level score in a table is below a limit.
+
+    Raises
+    ------
+    EvaluationError
+        A slide has no score, or the table cannot be read.
+    """
+    read = read_score_table(table)
+    values = zip(read.slides(), read.scores(column).tolist(), strict=True)
+    known = {name.casefold(): value for name, value in values}
+    missing = [name for name in run.slides if name.casefold() not in known]
+    if missing:
+        raise EvaluationError(f"{table} has no slide score of {missing[0]}: add its row.")
+    return {name for name in run.slides if known[name.casefold()] < gate}
 
 
 def labels_of_run(run: Run, labels: Mapping[str, bool]) -> list[bool]:
