@@ -49,6 +49,8 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.toggle = QPushButton("Hide or show (H)")
         self.hint = QLabel("Open a heatmap or a run directory.")
         self.hint.setWordWrap(True)
+        # Wide enough for its title.
+        self.setMinimumWidth(300)
         form = QFormLayout(self)
         form.addRow("heatmap:", self.layers)
         form.addRow("threshold:", self.threshold)

@@ -46,7 +46,6 @@ class SlideLayer(ScoreStatus, Image):  # type: ignore[misc]
             multiscale=True,
             **(self.world.place((1, 1), (0, 0)) | given | options),
         )
-        weakref.finalize(self, pyramid.forget)
 
     @property
     def slide(self) -> Slide:

@@ -11,6 +11,7 @@ import functools
 import itertools
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ class SlidePyramid:
     Parameters
     ----------
     slide
-        The slide; it stays open as long as the pyramid lives.
+        The slide; it is closed when the pyramid is gone.
     cache, threads
         Where tiles are kept, and what decodes them.
     recolour
@@ -69,7 +70,10 @@ class SlidePyramid:
         self._recolour = recolour
         self._finding_out = threading.Lock()
         self.key = next(_numbers)
+        self._keys = [self.key]
         self.levels = self._make_levels()
+        # Whoever decodes a tile holds the pyramid, so nothing is being read then.
+        weakref.finalize(self, _let_go, slide, cache, self._keys).atexit = False
 
     def _make_levels(self) -> list[Level]:
         levels: list[Level] = []
@@ -99,6 +103,7 @@ class SlidePyramid:
         # Work that has begun still puts its tiles, in the old colours, under the old key.
         self.forget()
         self.key = next(_numbers)
+        self._keys.append(self.key)
         self.__dict__.pop("coarsest", None)
 
     def find_out(self, own: int) -> None:
@@ -116,6 +121,12 @@ class SlidePyramid:
     def forget(self) -> None:
         """Drop the tiles from memory; they are decoded again when they are looked at."""
         self.cache.discard(self.key)
+
+
+def _let_go(slide: Slide, cache: TileCache, keys: list[int]) -> None:
+    slide.close()
+    for key in keys:
+        cache.discard(key)
 
 
 def _factor(slide: Slide, level: int) -> tuple[float, float]:

@@ -64,8 +64,11 @@ def test_no_qt_binding_is_needed_to_import_or_to_read(landmark_run) -> None:
     """A napari without any binding (a server, a script) opens the same layers."""
     program = f"""
 import sys
-for name in ("PyQt5", "PyQt6", "PySide2", "PySide6"):
-    sys.modules[name] = None
+class NoQt:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("PyQt5", "PyQt6", "PySide2", "PySide6"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoQt())
 from napari.components import ViewerModel
 import napari_hpc_heatmap._keys
 from napari_hpc_heatmap._reader import get_reader
