@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HeatmapDock"]
 
-_LOOK_NAMES = {Look.FILL: "areas", Look.CONTOUR: "contours"}
-
 
 class HeatmapDock(QWidget):  # type: ignore[misc]
     """Controls of one heatmap at a time: the one that is selected in the layer list, if one is.
@@ -45,7 +43,8 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.colour = QComboBox()
         self.colour.addItems(list(COLOURS))
         self.look = QComboBox()
-        self.look.addItems([_LOOK_NAMES[look] for look in Look])
+        self.look.addItem("areas", Look.FILL)
+        self.look.addItem("contours", Look.CONTOUR)
         self.toggle = QPushButton("Hide or show (H)")
         self.hint = QLabel("Open a heatmap or a run directory.")
         self.hint.setWordWrap(True)
@@ -62,7 +61,9 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.threshold.valueChanged.connect(lambda value: self._set("threshold", value))
         self.opacity.valueChanged.connect(lambda value: self._set("opacity", value))
         self.colour.currentTextChanged.connect(lambda text: self._set("colour", text))
-        self.look.currentIndexChanged.connect(lambda index: self._set("look", list(Look)[index]))
+        self.look.currentIndexChanged.connect(
+            lambda _: self._set("look", self.look.currentData(Qt.ItemDataRole.UserRole))
+        )
         self.toggle.clicked.connect(lambda: toggle_heatmaps(self.viewer))
         viewer.layers.events.inserted.connect(self._list)
         viewer.layers.events.removed.connect(self._list)
@@ -127,7 +128,7 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
                 widget.setValue(value)
         with signals_blocked(self.colour), signals_blocked(self.look):
             self.colour.setCurrentText(layer.colour)
-            self.look.setCurrentIndex(list(Look).index(layer.look))
+            self.look.setCurrentIndex(self.look.findData(layer.look))
 
     def _set(self, name: str, value: object) -> None:
         if self._layer is not None:

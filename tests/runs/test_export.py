@@ -20,10 +20,9 @@ from hpc_heatmap import Heatmap, LaunchSettings, Run, RunSettings, start_run
 from hpc_heatmap.errors import SettingsError, SlideNotFoundError
 from hpc_heatmap.evaluation.detections import read_detections
 from hpc_heatmap.formats.heatmap import write_heatmap
-from hpc_heatmap.formats.lesion_files import Lesion, read_lesions, read_lesions_csv
+from hpc_heatmap.formats.lesion_files import read_lesions, read_lesions_csv
 from hpc_heatmap.formats.ome_tiff import write_ome_tiff
 from hpc_heatmap.formats.ome_zarr import write_ome_zarr
-from hpc_heatmap.formats.outline_shapes import inner_point
 from hpc_heatmap.geometry import Geometry
 from hpc_heatmap.runs.export import ExportFormat, Frame, export_run
 
@@ -144,15 +143,6 @@ def test_camelyon_csv_is_read_by_the_evaluation(run: Run, tmp_path: Path) -> Non
     lesions = read_lesions_csv(run.slides["a"].files.lesions_csv)
     np.testing.assert_allclose(read.probability, [x.score for x in lesions], atol=1e-6)
     assert len(lesions) > 0
-
-
-def test_a_detection_lies_inside_of_its_lesion() -> None:
-    horseshoe = np.array([(0, 0), (30, 0), (30, 30), (20, 30), (20, 5), (10, 5), (10, 30), (0, 30)])
-    ring = horseshoe.astype(float)
-    lesion = Lesion(1, 0.9, 0.95, 15.0, 14.0, 9, 900.0, ((ring,),))
-    polygon = shapely.Polygon(ring)
-    assert not polygon.contains(shapely.Point(15, 14))
-    assert polygon.contains(shapely.Point(inner_point(lesion)))
 
 
 def test_wsinfer_csv_has_each_window_and_its_score(run: Run, tmp_path: Path) -> None:

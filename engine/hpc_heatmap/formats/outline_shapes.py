@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from hpc_heatmap.formats.lesion_files import Lesion, Ring
+from hpc_heatmap.formats.lesion_files import Ring
 
-__all__ = ["inner_point", "shape_of"]
+__all__ = ["shape_of"]
 
 
 def shape_of(polygons: Iterable[Iterable[Ring]]) -> MultiPolygon:
@@ -21,14 +21,3 @@ def shape_of(polygons: Iterable[Iterable[Ring]]) -> MultiPolygon:
     merged = shapely.union_all([shapely.make_valid(part) for part in parts])
     faces = [g for g in getattr(merged, "geoms", [merged]) if isinstance(g, Polygon)]
     return MultiPolygon([face for face in faces if face.area > 0])
-
-
-def inner_point(lesion: Lesion) -> tuple[float, float]:
-    """A position inside of a lesion: its centroid, or where that lies outside, as in a horseshoe,
-    one well inside.
-    """
-    shape = shape_of(lesion.polygons)
-    if shape.is_empty or shape.covers(shapely.Point(lesion.x_px, lesion.y_px)):
-        return lesion.x_px, lesion.y_px
-    inside = shape.representative_point()
-    return inside.x, inside.y

@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["FORMAT_VERSION", "RunPaths", "SlidePaths"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class SlidePaths:
     def grid_picture(self) -> Path:
         """Thumbnail with the grid drawn on it."""
         return self.root / "grid.png"
+
+    @property
+    def stain_picture(self) -> Path:
+        """Some cells before and after stain normalization."""
+        return self.root / "stain.png"
 
     @property
     def groups(self) -> Path:
@@ -89,6 +94,11 @@ class RunPaths:
     def descriptor(self) -> Path:
         """The model's descriptor."""
         return self.model_folder / "descriptor.json"
+
+    @property
+    def program(self) -> Path:
+        """The model as a list of steps, which tasks load and do faster."""
+        return self.model_folder / "program.npz"
 
     @property
     def traced_model(self) -> Path:

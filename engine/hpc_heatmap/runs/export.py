@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpc_heatmap.errors import SettingsError
-from hpc_heatmap.formats.camelyon_csv import write_camelyon_csv
+from hpc_heatmap.formats.camelyon_csv import detections_of, write_camelyon_csv
 from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.formats.lesion_files import Lesion, read_lesions, write_lesions_geojson
 from hpc_heatmap.model import read_descriptor
@@ -167,7 +167,7 @@ def _write_lesions(
     lesions: Sequence[Lesion],
 ) -> None:
     if kind is ExportFormat.CAMELYON_CSV:
-        write_camelyon_csv(path, lesions)
+        write_camelyon_csv(path, detections_of(lesions))
         return
     write_lesions_geojson(path, lesions, slide.entry.spacing_um, _about(slide, frame))
 
