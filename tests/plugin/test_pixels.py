@@ -53,6 +53,18 @@ def slide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return landmark_slide(path, *SIZE_PX, LANDMARK_PX, RADIUS_PX, downsamples=(1, 4, 16))
 
 
+@pytest.fixture
+def viewer(make_napari_viewer, qtbot):
+    """A viewer with nothing around its canvas that could change the canvas's size."""
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_viewer
+    window.dockLayerControls.setVisible(False)
+    window.dockLayerList.setVisible(False)
+    viewer.window._qt_window.statusBar().setVisible(False)
+    qtbot.wait(200)
+    return viewer
+
+
 def settle(viewer, qtbot) -> np.ndarray:
     """Let napari draw until nothing more comes; gives the canvas."""
     deadline = time.monotonic() + 60
@@ -73,17 +85,20 @@ def on_canvas(viewer, position_px, spacing_um: float, shape) -> np.ndarray:
     return (world - centre) * zoom + np.array(shape[:2]) / 2 - 0.5
 
 
-def edges_of(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """First and last row and column of a mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return rows[0], rows[-1], columns[0], columns[-1]
+def edges_of(mask: np.ndarray, centre: np.ndarray) -> tuple[float, ...]:
+    """Where a mask begins and ends on the column and on the row through a point.
+
+    Its border is that of its outermost pixels, half a pixel beyond their centres.
+    """
+    row, column = np.rint(centre).astype(int)
+    rows, columns = np.flatnonzero(mask[:, column]), np.flatnonzero(mask[row])
+    return rows[0] - 0.5, rows[-1] + 0.5, columns[0] - 0.5, columns[-1] + 0.5
 
 
 @pytest.mark.parametrize("spacing_um", [0.5, None])
 def test_landmark_and_heatmap_are_where_they_must_be(
-    make_napari_viewer, qtbot, slide_path: Path, spacing_um: float | None
+    viewer, qtbot, slide_path: Path, spacing_um: float | None
 ) -> None:
-    viewer = make_napari_viewer(show=True)
     slide = open_slide(slide_path, spacing_um=spacing_um)
     # The slide says 0.5 itself; without a spacing the world is in pixels.
     world = slide.world if spacing_um else World(None)
@@ -109,10 +124,11 @@ def test_landmark_and_heatmap_are_where_they_must_be(
         inside = (expected[::2] > 1).all() and (
             expected[1::2] < np.array(picture.shape[:2]) - 2
         ).all()
-        tissue, landmark = np.array(TISSUE_RGB), np.array(LANDMARK_RGB)
-        is_dark = np.abs(picture - landmark).sum(axis=-1) < np.abs(picture - tissue).sum(axis=-1)
+        # Beyond the slide the canvas is black.
+        colours = np.array([LANDMARK_RGB, TISSUE_RGB, (0, 0, 0)])
+        is_dark = np.abs(picture[:, :, None] - colours).sum(axis=-1).argmin(axis=-1) == 0
         if inside:
-            assert np.abs(np.array(edges_of(is_dark)) - expected).max() <= 1.0, (
+            assert np.abs(np.array(edges_of(is_dark, shown)) - expected).max() <= 1.0, (
                 pixels_a_screen_pixel
             )
         heatmap.visible = True
@@ -121,7 +137,7 @@ def test_landmark_and_heatmap_are_where_they_must_be(
         if inside:
             # A sample covers up to STEP_PX beyond the edge; the edge is inside of it.
             sample = STEP_PX / pixels_a_screen_pixel / 2 * 2**heatmap.data_level
-            found = np.array(edges_of(differs))
+            found = np.array(edges_of(differs, shown))
             outward = (found - expected) * (-1, 1, -1, 1)
             assert outward.max() <= sample + 1.0
             assert outward.min() >= -sample - 1.0
@@ -139,10 +155,7 @@ def test_landmark_and_heatmap_are_where_they_must_be(
     assert {slide_level for slide_level, _ in levels_seen} >= {1, 2, 3}
 
 
-def test_contours_run_along_the_edge_as_thin_lines(
-    make_napari_viewer, qtbot, slide_path: Path
-) -> None:
-    viewer = make_napari_viewer(show=True)
+def test_contours_run_along_the_edge_as_thin_lines(viewer, qtbot, slide_path: Path) -> None:
     slide = open_slide(slide_path)
     viewer.add_layer(slide)
     scores = Disc(slide_path)
