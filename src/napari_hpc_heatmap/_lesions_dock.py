@@ -89,7 +89,6 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.table.sortByColumn(Column.SCORE, Qt.SortOrder.DescendingOrder)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setAlternatingRowColors(True)
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(24)
         self.table.horizontalHeader().setStretchLastSection(True)
@@ -105,6 +104,8 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.outlines = OutlinePanel(napari_viewer, self._keep_outline, self._say)
         self.export_button = self._make_export_button()
 
+        # Wide enough for the first columns and the filters.
+        self.setMinimumWidth(380)
         layout = QVBoxLayout(self)
         layout.addWidget(self.chooser)
         layout.addWidget(self.filter)
