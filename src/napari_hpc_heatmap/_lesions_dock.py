@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from hpc_heatmap.errors import HpcHeatmapError
 from hpc_heatmap.formats.review_file import ReviewJournal, Verdict, default_reviewer
 from hpc_heatmap.runs.export import ExportFormat, export_run
 from hpc_heatmap.runs.run import RunSlide
@@ -34,7 +33,7 @@ from napari_hpc_heatmap._lesion_table import LesionTable
 from napari_hpc_heatmap._outline_panel import OutlinePanel
 from napari_hpc_heatmap._review_writer import ReviewWriter
 from napari_hpc_heatmap._run_slide_chooser import RunSlideChooser
-from napari_hpc_heatmap._shown_slide import show_slide
+from napari_hpc_heatmap._shown_slide import SlideShow
 from napari_hpc_heatmap._world import World
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self._viewer = napari_viewer
         self._state = dock_state(napari_viewer)
         self._background = Background(self)
+        self._show_of = SlideShow(napari_viewer, self._say, self)
         self._writer = ReviewWriter()
         self._journals: dict[tuple[Path, str], ReviewJournal] = {}
         self._link: LesionLink | None = None
@@ -89,7 +89,6 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.table.sortByColumn(Column.SCORE, Qt.SortOrder.DescendingOrder)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setAlternatingRowColors(True)
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(24)
         self.table.horizontalHeader().setStretchLastSection(True)
@@ -105,6 +104,8 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.outlines = OutlinePanel(napari_viewer, self._keep_outline, self._say)
         self.export_button = self._make_export_button()
 
+        # Wide enough for the first columns and the filters.
+        self.setMinimumWidth(380)
         layout = QVBoxLayout(self)
         layout.addWidget(self.chooser)
         layout.addWidget(self.filter)
@@ -162,13 +163,8 @@ class LesionsDock(QWidget):  # type: ignore[misc]
 
     def show_slide(self) -> None:
         """Show the layers of the slide whose lesions are listed."""
-        run, slide = self.chooser.run, self._slide
-        if run is None or slide is None:
-            return
-        try:
-            show_slide(self._viewer, run, slide.id)
-        except (HpcHeatmapError, OSError) as error:
-            self._say(f"⚠ {error}")
+        if self.chooser.run is not None and self._slide is not None:
+            self._show_of.show(self.chooser.run, self._slide.id)
 
     def _load(self) -> None:
         """Read the slide's lesions with their reviews, beside the window."""

@@ -77,6 +77,7 @@ def review_a_real_run(
     wait_for(lambda: root in monitor.views)
     monitor.slides.setCurrentItem(monitor.slides.topLevelItem(0))
     monitor.open_button.click()
+    wait_for(lambda: "a RUN" in viewer.layers)
     overlay = viewer.layers["a RUN"]
     wait_for(lambda: monitor.views[root].state is State.DONE, 240)
     wait_for(lambda: np.isfinite(np.asarray(overlay.data[0])).any(), 60)
@@ -85,7 +86,7 @@ def review_a_real_run(
 
     wait_for(lambda: len(lesions.model.lesions) > 0, 60)
     lesions.chooser.show_button.click()
-    assert "a lesions" in viewer.layers
+    wait_for(lambda: "a lesions" in viewer.layers)
     lesions.next()
     assert lesions.current() is not None
     assert set(viewer.layers["a lesions"].selected_data) == {lesions.current()}
