@@ -47,7 +47,7 @@ from hpc_heatmap.slide_list import collect_slides, slide_ids
 from hpc_heatmap.stages.grouping import slide_geometry
 from hpc_heatmap.tissue import method_names
 
-__all__ = ["create_run", "plan_run"]
+__all__ = ["create_run", "plan_run", "windows_per_second"]
 
 PathLike = str | os.PathLike[str]
 
@@ -122,7 +122,7 @@ def plan_run(
         model=entry,
         slides=tuple(entries),
         provenance=provenance(),
-        windows_per_s=_speed(classifier, settings.batch_size),
+        windows_per_s=windows_per_second(classifier, settings.batch_size),
     )
 
 
@@ -183,7 +183,7 @@ def _slide_entry(slide_id: str, path: Path, model: ModelEntry, settings: RunSett
         )
 
 
-def _speed(classifier: Classifier, batch_size: int) -> float:
+def windows_per_second(classifier: Classifier, batch_size: int) -> float:
     """Windows a second of this process, from a second of noise at most."""
     side = classifier.window_px
     noise = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
