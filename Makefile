@@ -9,8 +9,10 @@ PYTHON ?= $(firstword $(foreach v,3 3.13 3.12 3.11,$(shell command -v python$(v)
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-# `make test SLOW=1` runs the long tests too.
-PYTEST_MARK := $(if $(SLOW),,-m "not slow")
+# `make test SLOW=1` runs the long tests too; PYTEST_ARGS names files or gives other options.
+FAST := $(if $(SLOW),, and not slow)
+# Files that are named may hold only tests of the other kind.
+NONE_IS_FINE := $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 
 .PHONY: help install check test demo clean
 
@@ -28,8 +30,12 @@ test: .venv/.installed-dev ## Run all checks and tests (SLOW=1: the long ones to
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache > .venv/contracts.log || { cat .venv/contracts.log; exit 1; }
-	@echo "== tests"
-	$(BIN)/python -m pytest $(PYTEST_MARK) $(PYTEST_ARGS)
+	@echo "== tests without a screen"
+	$(BIN)/python -m pytest -p no:napari -p no:pytest-qt -m "not gui$(FAST)" $(PYTEST_ARGS) $(NONE_IS_FINE)
+	@echo "== tests in napari, on a screen"
+	@if scripts/with-screen true; then \
+	  scripts/with-screen $(BIN)/python -m pytest -m "gui$(FAST)" $(or $(PYTEST_ARGS),tests/plugin) $(NONE_IS_FINE); \
+	else echo "== skipped: the tests in napari"; fi
 
 check: .venv/.installed-dev ## Mend style, then check style, types and contracts alone
 	$(BIN)/ruff check --fix .

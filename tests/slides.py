@@ -297,3 +297,41 @@ def corrupt_tile(path: Path, level: int, tile_index: int) -> None:
 def truncate(path: Path, share: float) -> None:
     """Keep only the first part of a file, as an interrupted copy does."""
     os.truncate(path, int(path.stat().st_size * share))
+
+
+def leica_slide(
+    path: Path, pixels: Pixels, origin_px: tuple[int, int], size_px: tuple[int, int]
+) -> Path:
+    """Write a slide of Leica's format, 0.5 um: pixels that were scanned at a place of the glass.
+
+    OpenSlide's bounds are the scanned part; level 0 is the whole glass, `size_px`.
+    """
+    nm = 500
+    (width_px, height_px), (rows, columns) = size_px, pixels.shape[:2]
+    macro = np.full((64, 64 * width_px // height_px, 3), 240, np.uint8)
+
+    def image(ifd: int, shape: tuple[int, ...], view: Sequence[int], power: int) -> str:
+        size = f'sizeX="{shape[1]}" sizeY="{shape[0]}"'
+        w, h, x, y = (nm * value for value in view)
+        return (
+            '<image uuid="u"><creationDate>2020-01-01T00:00:00Z</creationDate>'
+            f'<device model="SCN" version="1"/><pixels {size}><dimension {size} r="0" ifd="{ifd}"/>'
+            f'</pixels><view sizeX="{w}" sizeY="{h}" offsetX="{x}" offsetY="{y}" spacingZ="0"/>'
+            f"<scanSettings><objectiveSettings><objective>{power}</objective></objectiveSettings>"
+            "<illuminationSettings><numericalAperture>0.5</numericalAperture><illuminationSource>"
+            "brightfield</illuminationSource></illuminationSettings></scanSettings></image>"
+        )
+
+    document = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
+        f'<collection uuid="u" sizeX="{nm * width_px}" sizeY="{nm * height_px}" barcode="">'
+        f"{image(0, macro.shape, (width_px, height_px, 0, 0), 1)}"
+        f"{image(1, pixels.shape, (columns, rows, *origin_px), 20)}</collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        options: dict[str, object] = {"photometric": "rgb", "tile": (256, 256), "metadata": None}
+        options["resolution"] = (1e4 / 0.5, 1e4 / 0.5)
+        options["resolutionunit"] = "CENTIMETER"
+        writer.write(macro, description=document, **options)
+        writer.write(pixels, **options)
+    return path

@@ -26,6 +26,8 @@ SOMETIMES = {
     "master.json",
     "master.log",
     "cancelled",
+    "exports/FORMAT/*",
+    "reviews/ID/SESSION.jsonl",
 }
 
 
@@ -36,7 +38,12 @@ def documented_files() -> list[str]:
 
 def as_glob(path: str) -> str:
     path = path.replace("ID", ID).replace("NNNNNN", "[0-9]" * 6)
-    return path.replace("STAGE", "*ing").replace("TOKEN", "*").replace("SESSION", "*")
+    return (
+        path.replace("STAGE", "*ing")
+        .replace("TOKEN", "*")
+        .replace("SESSION", "*")
+        .replace("FORMAT", "*")
+    )
 
 
 def documented_datasets(name: str) -> set[str]:

@@ -17,6 +17,8 @@ from hpc_heatmap.settings import (
     GroupLayout,
     LaunchSettings,
     RunSettings,
+    StainMethod,
+    StainPer,
     settings_error,
 )
 
@@ -33,6 +35,9 @@ run_settings = st.builds(
     patches_per_group=st.none() | counts,
     group_memory=st.none() | positive,
     group_layout=st.sampled_from(GroupLayout),
+    stain=st.sampled_from(StainMethod),
+    stain_target=st.none() | st.just(Path("target.png")),
+    stain_per=st.sampled_from(StainPer),
     batch_size=counts,
     threshold=st.floats(min_value=0, max_value=1, exclude_min=True, exclude_max=True),
 )
@@ -95,6 +100,8 @@ def test_patches_per_group_of_the_paper() -> None:
         (RunSettings, "group_memory", 0),
         (RunSettings, "group_memory", float("inf")),
         (RunSettings, "group_layout", "stripes"),
+        (RunSettings, "stain", "pink"),
+        (RunSettings, "stain_per", "cell"),
         (RunSettings, "batch_size", 0),
         (RunSettings, "threshold", 0),
         (RunSettings, "threshold", 1),

@@ -13,11 +13,13 @@
     │   │   └── UnsafeModelError           a file format that executes pickled code
     │   ├── SettingsError                  a setting is out of its range
     │   ├── EvaluationError                detections, scores or truth cannot be evaluated
+    │   ├── TrainingError                  patches, slides or outlines cannot be trained on
     │   └── RunConflictError               the run directory holds something else
     └── WorkError (RuntimeError)           work has failed; what is complete is safe (exit code 1)
         ├── TileError                      a region of a slide cannot be read
         ├── NoTissueError                  nothing to score on a slide
         ├── UnreadableSlideError           no tissue of a slide can be decoded
+        ├── StainError                     a stain cannot be estimated; raw colours are used
         ├── ModelOutputError               a model gave NaN or the wrong shape
         ├── FormatError                    a file of a run cannot be read
         ├── SchedulerError                 a cluster's scheduler refuses or does not answer
@@ -93,6 +95,10 @@ class EvaluationError(RequestError):
     """Detections, scores or truth cannot be evaluated."""
 
 
+class TrainingError(RequestError):
+    """Patches, slides or outlines cannot be trained on."""
+
+
 class RunConflictError(RequestError):
     """The run directory holds something else, or another master works on it."""
 
@@ -115,6 +121,10 @@ class UnreadableSlideError(WorkError):
     """No tissue of a slide can be decoded."""
 
     scope = "slide"
+
+
+class StainError(WorkError):
+    """A stain cannot be estimated from some pixels; they keep their raw colours."""
 
 
 class ModelOutputError(WorkError):

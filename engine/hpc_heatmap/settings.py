@@ -24,6 +24,8 @@ __all__ = [
     "LaunchSettings",
     "MasterPlace",
     "RunSettings",
+    "StainMethod",
+    "StainPer",
     "settings_error",
 ]
 
@@ -34,8 +36,26 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class GroupLayout(StrEnum):
     """How a group's pixels are stored."""
 
+    AUTO = "auto"
+    SLIDE_TILES = "slide-tiles"
     TILES = "tiles"
     PATCHES = "patches"
+
+
+class StainMethod(StrEnum):
+    """How stains are normalised."""
+
+    NONE = "none"
+    VAHADANE = "vahadane"
+    MACENKO = "macenko"
+    REINHARD = "reinhard"
+
+
+class StainPer(StrEnum):
+    """What gets a stain estimate of its own."""
+
+    SLIDE = "slide"
+    PATCH = "patch"
 
 
 class Settings(BaseModel):
@@ -87,11 +107,28 @@ class RunSettings(Settings):
     group_memory: PositiveFloat | None = None
     """Memory in MiB that the patches of a group may take, M: N_p = floor(M / S)."""
 
-    group_layout: GroupLayout = GroupLayout.TILES
-    """'tiles' stores each pixel once, 'patches' is the paper's layout."""
+    group_layout: GroupLayout = GroupLayout.AUTO
+    """'slide-tiles' stores the slide's own JPEG tiles untouched, where it has such and is not
+    resampled; 'tiles' stores each pixel once, 'patches' is the paper's layout. 'auto' takes
+    'slide-tiles' where it is possible and pays, else 'tiles'."""
+
+    stain: StainMethod = StainMethod.NONE
+    """Stain normalization before scoring: 'vahadane' (the paper's), 'macenko', 'reinhard' or
+    'none'."""
+
+    stain_target: Path | None = None
+    """What colours are changed to: a picture of tissue as the model knows it, or a JSON of
+    `hpc-heatmap stain`."""
+
+    stain_per: StainPer = StainPer.SLIDE
+    """Stains are estimated once a 'slide', or for each 'patch' (the paper's)."""
 
     batch_size: PositiveInt = 32
     """Windows that the model scores at once."""
+
+    tolerance: float | None = Field(default=None, gt=1e-5, lt=0.5)
+    """How far a score may be from the model's own, measured on windows of the run's slides, so that
+    the engine may compute in coarser numbers. Default: 1e-5, which no such way reaches."""
 
     threshold: float = Field(default=0.9, gt=0, lt=1)
     """Smallest score of a lesion's inside."""

@@ -7,12 +7,12 @@ patches that overlap agree to the bit, however they are read.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +25,25 @@ from hpc_heatmap.errors import (
     UnsupportedSlideError,
 )
 from hpc_heatmap.geometry import Box
+from hpc_heatmap.jpeg_tiles import (
+    RGB,
+    JpegLevel,
+    NotUnderstoodError,
+    find_jpeg_levels,
+    first_difference,
+)
+from hpc_heatmap.resampling import resample
+from hpc_heatmap.spacing import spacing_of
 
-__all__ = ["Slide", "SlideView", "vendor_of"]
+__all__ = ["RGB", "Slide", "SlideView", "vendor_of"]
 
 WHITE = (255, 255, 255)
 #: Spacings and downsamples that differ by less count as equal (0.499 against 0.4990003 um).
 RELATIVE_TOLERANCE = 2e-3
-#: A coarser level 0 is no microscope's: it comes from a default such as 72 dots per inch.
-COARSEST_SPACING_UM = 50.0
 #: Levels whose grid does not fall on whole level-0 pixels are read in squares of this side.
 _LEVEL_SQUARE_PX = 512
-#: Rounds to whole grey levels, ties up however their sums were rounded.
-_HALF = 0.5 + 1e-9
 
-RGB = npt.NDArray[np.uint8]
+_log = logging.getLogger(__name__)
 
 
 class Slide:
@@ -68,7 +73,14 @@ class Slide:
         self.quickhash: str | None = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
         self.has_icc_profile: bool = self._handle.color_profile is not None
         self.background = _parse_colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
-        self.spacing_source, self.spacing_um = _spacing(properties, spacing_um)
+        self.spacing_source, self.spacing_um = spacing_of(properties, spacing_um)
+        self._jpeg_levels: dict[int, JpegLevel] | None = None
+        self._proven: dict[int, JpegLevel | None] = {}
+        #: Where the scanned part of the slide begins, (x, y): (0, 0) where the slide does not say.
+        self.bounds_origin_px = (
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)),
+            int(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)),
+        )
 
     def _open(self) -> openslide.OpenSlide:
         if not self.path.exists():
@@ -84,6 +96,8 @@ class Slide:
     def close(self) -> None:
         """Free the file."""
         self._handle.close()
+        for level in (self._jpeg_levels or {}).values():
+            level.close()
 
     def __enter__(self) -> Slide:
         return self
@@ -95,6 +109,12 @@ class Slide:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile, for viewing; pixels are never changed by it here."""
+        profile = self._handle.color_profile
+        return None if profile is None else bytes(profile.tobytes())
 
     @property
     def level_dimensions(self) -> Sequence[tuple[int, int]]:
@@ -157,6 +177,9 @@ class Slide:
         TileError
             A tile inside the box cannot be decoded. The slide stays usable.
         """
+        tiles = self.jpeg_level(level)
+        if tiles is not None:
+            return self._put_together(level, tiles, box)
         downsample = self.level_downsamples[level]
         if downsample == round(downsample):
             return self._read_region(level, box, int(downsample))
@@ -176,17 +199,78 @@ class Slide:
 
     def _read_region(self, level: int, box: Box, downsample: float) -> RGB:
         location = (round(box.x * downsample), round(box.y * downsample))
+        call = location, level, (box.width, box.height)
         try:
-            image = self._handle.read_region(location, level, (box.width, box.height))
-        except openslide.OpenSlideError as error:
-            # After an error every call on the same handle fails.
-            self._handle.close()
-            self._handle = self._open()
-            raise TileError(
-                f"{self.path} cannot be read at level {level}, x {location[0]}, y {location[1]}, "
-                f"{box.width} x {box.height} px ({error})."
-            ) from error
+            image = self._handle.read_region(*call)
+        except openslide.OpenSlideError:
+            # After an error every call on the same handle fails, those of other threads too: a
+            # handle of this call's own tells whether it is this region that cannot be read. The
+            # old one is not closed: it goes when its last reader has ended.
+            fresh = self._open()
+            try:
+                image = fresh.read_region(*call)
+            except openslide.OpenSlideError as error:
+                self._handle = self._open()
+                raise TileError(
+                    f"{self.path} cannot be read at level {level}, x {location[0]}, "
+                    f"y {location[1]}, {box.width} x {box.height} px ({error})."
+                ) from error
+            self._handle = fresh
         return _on_background(np.asarray(image), self.background)
+
+    def jpeg_level(self, level: int) -> JpegLevel | None:
+        """The JPEG tiles of a level, where they are known to give OpenSlide's own pixels.
+
+        The first call for a level decodes some of its tiles both ways. None is given, and the log
+        says why, where a tile differs, where the level is not tiled JPEG, or where its grid does
+        not fall on whole level-0 pixels, so that OpenSlide resamples it.
+        """
+        if level not in self._proven:
+            try:
+                self._proven[level] = self._prove(level)
+            except NotUnderstoodError as reason:
+                _log.info("%s, level %d, is read by OpenSlide: %s", self.path, level, reason)
+                self._proven[level] = None
+        return self._proven[level]
+
+    def _prove(self, level: int) -> JpegLevel:
+        downsample = self.level_downsamples[level]
+        if downsample != round(downsample):
+            raise NotUnderstoodError(f"its downsample, {downsample:g}, is no whole number")
+        if self._jpeg_levels is None:
+            self._jpeg_levels = {}
+            sizes = tuple(self.level_dimensions)
+            self._jpeg_levels = find_jpeg_levels(self.path, self.vendor, sizes)
+        if level not in self._jpeg_levels:
+            raise NotUnderstoodError("it is not tiled JPEG")
+        tiles = self._jpeg_levels[level]
+        difference = first_difference(
+            tiles, lambda box: self._read_region(level, box, int(downsample))
+        )
+        if difference is not None:
+            raise NotUnderstoodError(difference)
+        return tiles
+
+    def _put_together(self, level: int, tiles: JpegLevel, box: Box) -> RGB:
+        """Pixels of a box from the JPEG tiles; a tile that is not understood is OpenSlide's."""
+        pixels = np.empty((box.height, box.width, 3), np.uint8)
+        width_px, height_px = self.level_dimensions[level]
+        if min(box.x, box.y, width_px - box.x - box.width, height_px - box.y - box.height) < 0:
+            pixels[:] = self.background
+        rows, columns = tiles.grid.touching(box)
+        for row in rows:
+            for column in columns:
+                at = tiles.grid.box(row, column)
+                try:
+                    tile = tiles.pixels(row, column)
+                except NotUnderstoodError:
+                    tile = self._read_region(level, at, self.level_downsamples[level])
+                y0, y1 = max(at.y, box.y), min(at.y + at.height, box.y + box.height)
+                x0, x1 = max(at.x, box.x), min(at.x + at.width, box.x + box.width)
+                pixels[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x] = tile[
+                    y0 - at.y : y1 - at.y, x0 - at.x : x1 - at.x
+                ]
+        return pixels
 
     def thumbnail(self, longest_px: int = 1024) -> tuple[RGB, float]:
         """Small picture of the slide, and its level-0 pixels per pixel."""
@@ -253,16 +337,12 @@ class SlideView:
         """
         if self._factor == (1.0, 1.0):
             return self.slide.read_level(self.level, box)
-        columns, x_weights, left, width = _taps(box.x, box.width, self._factor[0])
-        rows, y_weights, top, height = _taps(box.y, box.height, self._factor[1])
-        source = self.slide.read_level(self.level, Box(left, top, width, height))
-        narrowed = np.zeros((height, box.width, 3))
-        for tap in range(columns.shape[1]):
-            narrowed += source[:, columns[:, tap]] * x_weights[:, tap, None]
-        pixels = np.zeros((box.height, box.width, 3))
-        for tap in range(rows.shape[1]):
-            pixels += narrowed[rows[:, tap]] * y_weights[:, tap, None, None]
-        return np.floor(pixels + _HALF).astype(np.uint8)
+        return resample(lambda source: self.slide.read_level(self.level, source), box, self._factor)
+
+    @property
+    def stored_tiles(self) -> JpegLevel | None:
+        """The slide's own tiles of what the view shows, where that needs no resampling."""
+        return self.slide.jpeg_level(self.level) if self._factor == (1.0, 1.0) else None
 
     def boxes(self, side_px: int) -> Iterator[Box]:
         """Cut the slide into squares, row by row; the last ones of a row may be smaller."""
@@ -271,29 +351,6 @@ class SlideView:
                 width = min(side_px, self.width_px - x)
                 height = min(side_px, self.height_px - y)
                 yield Box(x, y, width, height)
-
-
-def _taps(
-    start: int, length: int, factor: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], int, int]:
-    """Source positions and weights of a triangle filter.
-
-    Returns
-    -------
-    positions, weights
-        Both (length, taps); positions count from the first source pixel needed.
-    first, count
-        The source pixels needed.
-    """
-    centres = (np.arange(start, start + length) + 0.5) * factor
-    radius = max(factor, 1.0)
-    first_tap = np.ceil(centres - radius - 0.5).astype(np.intp)
-    positions = first_tap[:, None] + np.arange(math.floor(2 * radius) + 1)
-    weights = np.clip(1 - np.abs(positions + 0.5 - centres[:, None]) / radius, 0, None)
-    weights /= weights.sum(axis=1, keepdims=True)
-    first = int(positions[0, 0])
-    count = int(positions[-1, -1]) - first + 1
-    return positions - first, weights, first, count
 
 
 def _best_level(downsamples: Sequence[float], scale: float) -> tuple[int, float]:
@@ -325,36 +382,6 @@ def _on_background(rgba: npt.NDArray[np.uint8], background: tuple[int, int, int]
     share = alpha[..., None].astype(np.float32) / 255
     mixed = rgb * share + np.asarray(background, np.float32) * (1 - share)
     return np.rint(mixed).astype(np.uint8)
-
-
-def _spacing(properties: Any, override_um: float | None) -> tuple[str, tuple[float, float] | None]:
-    """Where the spacing comes from, and its value (x, y), micrometres per level-0 pixel.
-
-    OpenSlide's ``mpp-x`` and ``mpp-y`` hold the vendor's own fields where it knows them; the
-    resolution tags of a plain TIFF come last. Objective power is never used to guess.
-    """
-    if override_um is not None:
-        return "given", (override_um, override_um)
-    pair = [
-        _positive(properties.get(openslide.PROPERTY_NAME_MPP_X)),
-        _positive(properties.get(openslide.PROPERTY_NAME_MPP_Y)),
-    ]
-    if pair[0] and pair[1] and max(pair[0], pair[1]) <= COARSEST_SPACING_UM:
-        return "slide", (pair[0], pair[1])
-    unit_um = {"centimeter": 1e4, "inch": 2.54e4}.get(properties.get("tiff.ResolutionUnit", ""))
-    dots = [_positive(properties.get(f"tiff.{axis}Resolution")) for axis in "XY"]
-    if unit_um and dots[0] and dots[1] and unit_um / min(dots[0], dots[1]) <= COARSEST_SPACING_UM:
-        return "tiff", (unit_um / dots[0], unit_um / dots[1])
-    return "unknown", None
-
-
-def _positive(text: str | None) -> float | None:
-    """A finite number above zero, or None."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value > 0 else None
 
 
 def vendor_of(path: Path) -> str | None:

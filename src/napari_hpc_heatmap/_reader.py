@@ -1,70 +1,56 @@
-"""Open heatmaps and run directories in napari: multiscale overlays, read lazily."""
+"""Open slides, heatmaps and run directories in napari."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import hpc_heatmap
-from hpc_heatmap.runs.status import State
+from napari.layers import Layer
 
-__all__ = ["get_reader", "heatmap_layer"]
+from hpc_heatmap import open_run
+from hpc_heatmap.slide import vendor_of
+from napari_hpc_heatmap._keys import bind_keys
+from napari_hpc_heatmap._run_layers import MOST_SLIDES, heatmap_layer, run_layers
+from napari_hpc_heatmap._slide_layer import open_slide
 
-LayerData = tuple[Any, dict[str, Any], str]
+__all__ = ["get_reader"]
 
-#: Blue to red, transparent where the score is low, so that the tissue stays visible.
-_COLORMAP = {
-    "name": "lesion probability",
-    "colors": [[0.19, 0.21, 0.58, 0.0], [1.0, 0.88, 0.56, 0.35], [0.74, 0.0, 0.15, 0.8]],
-    "controls": [0.0, 0.5, 1.0],
-}
+Reader = Callable[[str], list[Layer]]
 
 
-def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
-    """Reader of a ``heatmap.h5`` or a run directory (npe2 `readers`); None for anything else."""
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """Reader of a slide, a ``heatmap.h5`` or a run directory; None for anything else."""
     if not isinstance(path, str):
         return None
     place = Path(path)
-    if place.is_dir() and (place / "run.json").is_file():
-        return _read_run
+    if place.is_dir():
+        return _read_run if (place / "run.json").is_file() else None
+    if not place.is_file():
+        return None
     if place.name == "heatmap.h5":
         return _read_heatmap
-    return None
+    return _read_slide if vendor_of(place) is not None else None
 
 
-def _read_run(path: str) -> list[LayerData]:
-    run = hpc_heatmap.open_run(path)
-    states = run.status().slides
-    return [
-        heatmap_layer(slide.heatmap, name)
-        for name, slide in run.slides.items()
-        if states[name].state is State.DONE
-    ]
+def _read_slide(path: str) -> list[Layer]:
+    bind_keys()
+    return [open_slide(path)]
 
 
-def _read_heatmap(path: str) -> list[LayerData]:
-    return [heatmap_layer(hpc_heatmap.open_heatmap(path), Path(path).parent.name)]
+def _read_heatmap(path: str) -> list[Layer]:
+    bind_keys()
+    return [heatmap_layer(path)]
 
 
-def heatmap_layer(heatmap: hpc_heatmap.Heatmap, name: str) -> LayerData:
-    """A multiscale image layer, placed in level-0 pixels of its slide.
+def _read_run(path: str) -> list[Layer]:
+    bind_keys()
+    run = open_run(path)
+    layers = run_layers(run)
+    if len(run.slides) > MOST_SLIDES:
+        from napari.utils.notifications import show_info
 
-    napari places coarser levels by the ratio of their sizes, which is within half a sample of a
-    level of where they lie: below one pixel of the screen. The finest level is exact.
-    """
-    from napari.utils.colormaps import Colormap
-
-    options = {
-        "name": f"{name} heatmap",
-        "multiscale": True,
-        "scale": (heatmap.step_px[1], heatmap.step_px[0]),
-        "translate": (heatmap.origin_px[1], heatmap.origin_px[0]),
-        "units": ("pixel", "pixel"),
-        "contrast_limits": (0.0, 1.0),
-        "colormap": Colormap(**_COLORMAP),
-        "blending": "translucent",
-        "interpolation2d": "nearest",
-        "metadata": {"hpc_heatmap": heatmap},
-    }
-    return heatmap.levels, options, "image"
+        show_info(
+            f"{run.root.name} has {len(run.slides)} slides; the first {MOST_SLIDES} are opened. "
+            "Open the others from the dock Slides & Runs."
+        )
+    return layers

@@ -27,6 +27,7 @@ OPTIONS = {
     "resume": {"--detach", "--quiet", *LAUNCH},
     "status": {"--json", "--watch"},
     "cancel": set(),
+    "export": {"--format", "--out", "--slide", "--frame"},
     "demo": {"--out", "--quiet", *LAUNCH},
     "doctor": {"--json"},
     "plan": {"--model", "--sizes", "--cores", "--out", "--json", *SETTINGS, *LAUNCH},

@@ -8,10 +8,11 @@ from PIL import Image
 from slides import landmark_slide
 
 from hpc_heatmap.cells import tabulate_cells
+from hpc_heatmap.formats.colours import colour
 from hpc_heatmap.formats.heatmap import Heatmap, write_heatmap
 from hpc_heatmap.geometry import Geometry
 from hpc_heatmap.slide import Slide
-from hpc_heatmap.stages.pictures import colour, draw_grid, draw_overview
+from hpc_heatmap.stages.pictures import draw_grid, draw_overview
 
 
 def pixels_of(path):

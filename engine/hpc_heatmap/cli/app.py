@@ -256,9 +256,24 @@ app.command(
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
 )
 app.command(
+    "hpc_heatmap.cli.stain:stain",
+    name="stain",
+    help="Estimate the stain of a picture, to change slides to it with `run --stain-target`.",
+)
+app.command(
+    "hpc_heatmap.cli.export:export",
+    name="export",
+    help="Write results for QuPath, WSInfer, the CAMELYON evaluation and OME tools.",
+)
+app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
     help="Compare lesions (froc) or slide scores (auc) with the truth.",
+)
+app.command(
+    "hpc_heatmap.cli.train:train",
+    name="train",
+    help="Train a patch classifier by the paper's recipe, from slides with outlines or patches.",
 )
 
 

@@ -74,6 +74,8 @@ def print_outcome(console: Console, errors: Console, run: Run, status: RunStatus
                 "their scores are NaN.",
                 markup=False,
             )
+    for sentence in _raw_slides(status):
+        errors.print(f"hpc-heatmap: {sentence}", markup=False)
     for sentence in _failures(status):
         errors.print(f"hpc-heatmap: {sentence}", markup=False)
     if status.state is State.DONE:
@@ -89,6 +91,24 @@ def print_outcome(console: Console, errors: Console, run: Run, status: RunStatus
 def _sentence(name: str, summary: object, overview: Path) -> str:
     windows = getattr(summary, "n_windows", 0)
     return f"{name}: {windows:,} windows scored. Look at {overview}"
+
+
+def _raw_slides(status: RunStatus) -> list[str]:
+    """One line a slide whose stain was not normalised, in whole or in part."""
+    lines = []
+    for name, slide in status.slides.items():
+        summary = slide.summary
+        if summary is not None and summary.stain_problem:
+            lines.append(
+                f"{name}: its stain cannot be estimated ({summary.stain_problem}); "
+                "all patches keep their raw colours."
+            )
+        elif summary is not None and slide.raw_patches:
+            lines.append(
+                f"{name}: {slide.raw_patches} of {summary.n_patches} patches kept their raw "
+                "colours: their stain could not be estimated."
+            )
+    return lines
 
 
 def _failures(status: RunStatus) -> list[str]:
@@ -136,7 +156,7 @@ def print_status(console: Console, run: Run, status: RunStatus) -> None:
             str(summary.n_unreadable) if summary else "-",
         )
     console.print(table)
-    for sentence in _failures(status):
+    for sentence in (*_raw_slides(status), *_failures(status)):
         console.print(sentence, markup=False)
     if status.state in {State.PLANNED, State.FAILED, State.CANCELLED}:
         console.print(f"Go on with: hpc-heatmap resume {run.root}", markup=False)

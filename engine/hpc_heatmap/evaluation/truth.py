@@ -7,6 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from hpc_heatmap.errors import EvaluationError
 from hpc_heatmap.evaluation.lesions import LesionMap, find_lesions
 from hpc_heatmap.evaluation.masks import MASK_SUFFIXES, read_mask
@@ -19,7 +22,7 @@ from hpc_heatmap.evaluation.outlines import (
 )
 from hpc_heatmap.evaluation.raster import rasterise
 
-__all__ = ["Grid", "Truth", "find_truth"]
+__all__ = ["Grid", "Truth", "TumourMask", "find_truth"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,25 @@ class Grid:
         return self.spacing_um * self.pixel_px
 
 
+@dataclass(frozen=True)
+class TumourMask:
+    """Tumour of one slide.
+
+    Attributes
+    ----------
+    mask
+        (rows, columns) bool: the part of the grid with tumour.
+    origin
+        (column, row) of ``mask[0, 0]`` on the grid.
+    size
+        (columns, rows) of the whole grid, or None where the extent of the slide is unknown.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    origin: tuple[int, int]
+    size: tuple[int, int] | None
+
+
 class Truth:
     """Where the truth of each tumour slide is; read when it is asked for."""
 
@@ -74,6 +96,10 @@ class Truth:
                 "and detections do not match; a slide without detections needs an empty CSV."
             )
 
+    def has(self, slide: str) -> bool:
+        """Whether a slide has truth, and so tumour."""
+        return slide.casefold() in self._files
+
     def lesions(
         self, slide: str, grid: Grid, size_px: tuple[int, int] | None = None
     ) -> LesionMap | None:
@@ -84,11 +110,26 @@ class Truth:
         size_px
             (width, height) of the slide, level-0 pixels, where it is known; masks know it.
         """
+        drawn = self.tumour(slide, grid, size_px)
+        if drawn is None:
+            return None
+        return find_lesions(drawn.mask, grid.pixel_um, origin=drawn.origin, size=drawn.size)
+
+    def tumour(
+        self, slide: str, grid: Grid, size_px: tuple[int, int] | None = None
+    ) -> TumourMask | None:
+        """Tumour of a slide as it was drawn; None for a slide without truth, which is normal.
+
+        Parameters
+        ----------
+        size_px
+            (width, height) of the slide, level-0 pixels, where it is known; masks know it.
+        """
         key = slide.casefold()
         archived, path = self._archived.get(key), self._files.get(key)
         if path is not None and path.suffix.lower() in MASK_SUFFIXES:
             mask = read_mask(path, grid.level)
-            return find_lesions(mask, grid.pixel_um, size=(mask.shape[1], mask.shape[0]))
+            return TumourMask(mask, (0, 0), (mask.shape[1], mask.shape[0]))
         if archived is not None:
             where, outlines = f"{archived[0]}: {slide}", archived[1]
         elif path is not None:
@@ -98,8 +139,7 @@ class Truth:
         size = None
         if size_px is not None:
             size = (-(-size_px[0] // grid.pixel_px), -(-size_px[1] // grid.pixel_px))
-        mask, origin = rasterise(outlines, grid.pixel_px, where, size)
-        return find_lesions(mask, grid.pixel_um, origin=origin, size=size)
+        return TumourMask(*rasterise(outlines, grid.pixel_px, where, size), size)
 
 
 def find_truth(source: str | os.PathLike[str]) -> Truth:

@@ -1,13 +1,14 @@
 """Groups of patches, ``groups.h5``: all that a task needs to score its groups.
 
-Layout ``tiles`` stores each pixel that any patch of a group needs once, as squares of half a
-window on a grid anchored at the slide's origin; a patch is put together from 16 of them. Layout
-``patches`` stores the patches as they are, as the paper does.
+Layout ``slide-tiles`` stores the compressed tiles of the slide that a group needs (slide_tiles.py).
+Layout ``tiles`` stores each pixel that any patch of a group needs once, as squares of half a window
+on a grid anchored at the slide's origin; a patch is put together from 16 of them. Layout
+``patches`` stores the patches as they are, as the paper does. In memory the first two are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,14 @@ import numpy.typing as npt
 from hpc_heatmap.cells import Cells
 from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.hdf5 import open_for_reading, open_for_writing
+from hpc_heatmap.formats.slide_tiles import (
+    SlideLevel,
+    StoredTile,
+    TileKind,
+    fill_squares,
+    read_tiles,
+    write_tiles,
+)
 from hpc_heatmap.geometry import Box, Geometry
 from hpc_heatmap.settings import GroupLayout
 
@@ -34,7 +43,8 @@ __all__ = [
 ]
 
 KIND = "hpc-heatmap groups"
-VERSION = 1
+#: 2 brought the layout ``slide-tiles``.
+VERSION = 2
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -102,6 +112,14 @@ class GroupWriter:
         readable = self._folder.create_dataset("tile_readable", data=np.ones(len(index), bool))
         return pixels, readable, index
 
+    def slide_tiles_wanted(self, level: SlideLevel) -> npt.NDArray[np.int32]:
+        """The slide's own tiles that the patches touch, (m, 2) row and column."""
+        return _touched(self._cells, self._header, level.grid.touching)
+
+    def slide_tiles(self, index: npt.NDArray[np.int32], tiles: Sequence[StoredTile]) -> None:
+        """Write layout ``slide-tiles``."""
+        write_tiles(self._folder, index, tiles)
+
     def patches(self) -> tuple[h5py.Dataset, h5py.Dataset]:
         """Datasets to fill for layout ``patches``: pixels and readable flags."""
         side, n = self._header.patch_px, len(self._cells)
@@ -110,21 +128,33 @@ class GroupWriter:
         return pixels, readable
 
 
+#: Gives rows and columns of the tiles that a box touches.
+Touching = Callable[[Box], tuple[range, range]]
+
+
 def tiles_of(cells: Cells, header: GroupHeader) -> npt.NDArray[np.int32]:
+    """Squares that the patches of some cells touch: (m, 2) row and column, in reading order."""
+    return _touched(cells, header, _squares(header.tile_px))
+
+
+def _touched(cells: Cells, header: GroupHeader, touching: Touching) -> npt.NDArray[np.int32]:
     """Tiles that the patches of some cells touch: (m, 2) row and column, in reading order."""
     wanted: set[tuple[int, int]] = set()
     geometry = header.geometry(header.window_px)
     for row, column in cells.tolist():
-        box = geometry.patch_box(row, column)
-        rows, columns = _tile_ranges(box, header.tile_px)
+        rows, columns = touching(geometry.patch_box(row, column))
         wanted.update((i, j) for i in rows for j in columns)
     return np.array(sorted(wanted), np.int32).reshape(-1, 2)
 
 
-def _tile_ranges(box: Box, side: int) -> tuple[range, range]:
-    """Rows and columns of the tiles that a box touches."""
-    rows = range(box.y // side, -(-(box.y + box.height) // side))
-    return rows, range(box.x // side, -(-(box.x + box.width) // side))
+def _squares(side: int) -> Touching:
+    """Squares that a box touches."""
+
+    def touching(box: Box) -> tuple[range, range]:
+        rows = range(box.y // side, -(-(box.y + box.height) // side))
+        return rows, range(box.x // side, -(-(box.x + box.width) // side))
+
+    return touching
 
 
 @dataclass(frozen=True)
@@ -139,6 +169,8 @@ class Group:
         (n,) False where a tile of the patch could not be decoded.
     bytes_read
         Bytes read from the file.
+    recolour
+        Gives the pixels of a patch, from its number and the stored ones, other colours.
     """
 
     cells: Cells
@@ -147,9 +179,14 @@ class Group:
     _header: GroupHeader
     _pixels: Pixels
     _tile_number: dict[tuple[int, int], int]
+    recolour: Callable[[int, Pixels], Pixels] | None = None
 
     def patch(self, number: int) -> Pixels:
-        """Pixels of a patch, (patch, patch, 3)."""
+        """Pixels of a patch, (patch, patch, 3), recoloured where that is asked for."""
+        pixels = self._stored(number)
+        return pixels if self.recolour is None else self.recolour(number, pixels)
+
+    def _stored(self, number: int) -> Pixels:
         if not self._tile_number:
             return np.asarray(self._pixels[number])
         header = self._header
@@ -157,7 +194,7 @@ class Group:
         box = header.geometry(header.window_px).patch_box(row, column)
         patch = np.empty((box.height, box.width, 3), np.uint8)
         side = header.tile_px
-        rows, columns = _tile_ranges(box, side)
+        rows, columns = _squares(side)(box)
         for i in rows:
             y0, y1 = max(i * side, box.y), min((i + 1) * side, box.y + box.height)
             for j in columns:
@@ -175,6 +212,8 @@ class GroupFile:
     def __init__(self, file: h5py.File) -> None:
         self._file = file
         self.header = GroupHeader(**{n: _plain(file.attrs[n]) for n in _FIELDS})
+        has_level = self.header.layout == GroupLayout.SLIDE_TILES
+        self._level = SlideLevel.read(file) if has_level else None
 
     def read(self, index: int) -> Group:
         """Read one group whole.
@@ -185,18 +224,39 @@ class GroupFile:
             There is no such group.
         """
         folder = self._folder(index)
-        cells = np.asarray(folder["cells"])
+        cells = self.cells(index)
         readable = self._readable(folder, cells)
         if self.header.layout == GroupLayout.PATCHES:
             pixels = np.asarray(folder["patches"])
             return Group(cells, readable, pixels.nbytes, self.header, pixels, {})
+        if self._level is not None:
+            pixels, numbers = self._decode(folder, cells, self._level)
+            stored = folder["slide_tiles"].nbytes
+            return Group(cells, readable, stored, self.header, pixels, numbers)
         pixels = np.asarray(folder["tiles"])
-        return Group(cells, readable, pixels.nbytes, self.header, pixels, _tile_numbers(folder))
+        numbers = _numbers(folder["tile_index"][:])
+        return Group(cells, readable, pixels.nbytes, self.header, pixels, numbers)
+
+    def _decode(
+        self, folder: h5py.Group, cells: Cells, level: SlideLevel
+    ) -> tuple[Pixels, dict[tuple[int, int], int]]:
+        """Squares as layout ``tiles`` has them, from the slide's own tiles, each decoded once."""
+        side = self.header.tile_px
+        index = tiles_of(cells, self.header)
+        squares = np.empty((len(index), side, side, 3), np.uint8)
+        squares[:] = level.background
+        numbers = _numbers(index)
+        for box, pixels in read_tiles(folder, level):
+            fill_squares(squares, numbers, box, pixels)
+        return squares, numbers
+
+    def cells(self, index: int) -> Cells:
+        """Cells of a group, (n, 2) row and column."""
+        return np.asarray(self._folder(index)["cells"])
 
     def count_unreadable(self, index: int) -> int:
         """Number of patches of a group that touch a tile which could not be decoded."""
-        folder = self._folder(index)
-        return int((~self._readable(folder, np.asarray(folder["cells"]))).sum())
+        return int((~self._readable(self._folder(index), self.cells(index))).sum())
 
     def _folder(self, index: int) -> h5py.Group:
         name = f"groups/{index:06d}"
@@ -207,21 +267,27 @@ class GroupFile:
     def _readable(self, folder: h5py.Group, cells: Cells) -> npt.NDArray[np.bool_]:
         if self.header.layout == GroupLayout.PATCHES:
             return np.asarray(folder["patch_readable"])
-        tile_readable = np.asarray(folder["tile_readable"])
+        touching = _squares(self.header.tile_px)
+        if self._level is not None:
+            lost = folder["slide_tile_index"][:][
+                folder["slide_tile_kind"][:] == TileKind.UNREADABLE
+            ]
+            touching = self._level.grid.touching
+        else:
+            lost = folder["tile_index"][:][~folder["tile_readable"][:]]
         readable = np.ones(len(cells), bool)
-        if not tile_readable.all():
-            number = _tile_numbers(folder)
+        if len(lost):
+            unreadable = {(i, j) for i, j in lost.tolist()}
             geometry = self.header.geometry(self.header.window_px)
             for k, (row, column) in enumerate(cells.tolist()):
-                box = geometry.patch_box(row, column)
-                rows, columns = _tile_ranges(box, self.header.tile_px)
-                readable[k] = all(tile_readable[number[i, j]] for i in rows for j in columns)
+                rows, columns = touching(geometry.patch_box(row, column))
+                readable[k] = not any((i, j) in unreadable for i in rows for j in columns)
         return readable
 
 
-def _tile_numbers(folder: h5py.Group) -> dict[tuple[int, int], int]:
+def _numbers(index: npt.NDArray[np.int32]) -> dict[tuple[int, int], int]:
     """Where each tile is in the dataset of tiles."""
-    return {(i, j): k for k, (i, j) in enumerate(folder["tile_index"][:].tolist())}
+    return {(i, j): k for k, (i, j) in enumerate(index.tolist())}
 
 
 _FIELDS = tuple(GroupHeader.__dataclass_fields__)
@@ -233,10 +299,17 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def write_groups(path: Path, header: GroupHeader) -> Iterator[Any]:
-    """Write a group file; gives a function (index, cells) -> :class:`GroupWriter`."""
+def write_groups(
+    path: Path, header: GroupHeader, level: SlideLevel | None = None
+) -> Iterator[Callable[[int, Cells], GroupWriter]]:
+    """Write a group file; gives a function (index, cells) -> :class:`GroupWriter`.
+
+    Layout ``slide-tiles`` needs the level that its tiles come from.
+    """
     with open_for_writing(path, KIND, VERSION) as file:
         file.attrs.update(asdict(header))
+        if level is not None:
+            level.write(file)
 
         def add(index: int, cells: Cells) -> GroupWriter:
             return GroupWriter(file.create_group(f"groups/{index:06d}"), header, cells)
@@ -272,6 +345,8 @@ def copy_groups(source: Path, target: Path, indices: Sequence[int]) -> None:
         open_for_writing(target, KIND, VERSION) as file,
     ):
         file.attrs.update({name: given.attrs[name] for name in _FIELDS})
+        if "slide_level" in given:
+            given.copy("slide_level", file)
         for index in indices:
             name = f"groups/{index:06d}"
             if name in given:

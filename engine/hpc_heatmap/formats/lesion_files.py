@@ -8,16 +8,25 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap.formats.atomic import write_json, writing
+from hpc_heatmap.errors import FormatError
+from hpc_heatmap.formats.atomic import read_json, write_json, writing
 
-__all__ = ["Lesion", "Ring", "write_lesions_csv", "write_lesions_geojson"]
+__all__ = [
+    "Lesion",
+    "Ring",
+    "lesion_feature",
+    "read_lesions",
+    "read_lesions_csv",
+    "write_lesions_csv",
+    "write_lesions_geojson",
+]
 
 _COLUMNS = (
     "number", "score", "max_score", "x_px", "y_px", "area_px", "area_um2", "n_samples",
@@ -58,6 +67,11 @@ class Lesion:
     area_px: float
     polygons: tuple[tuple[Ring, ...], ...]
 
+    def moved(self, x_px: float, y_px: float) -> Lesion:
+        """The same lesion in a frame whose positions are larger by that much."""
+        polygons = tuple(tuple(r + (x_px, y_px) for r in rings) for rings in self.polygons)  # noqa: RUF005
+        return replace(self, x_px=self.x_px + x_px, y_px=self.y_px + y_px, polygons=polygons)
+
 
 def write_lesions_csv(
     path: Path, lesions: Sequence[Lesion], spacing_um: tuple[float, float] | None
@@ -86,25 +100,87 @@ def _area_um2(lesion: Lesion, spacing_um: tuple[float, float] | None) -> float:
     return lesion.area_px * spacing_um[0] * spacing_um[1] if spacing_um else math.nan
 
 
+def read_lesions_csv(path: Path) -> list[Lesion]:
+    """Read lesions without their outlines, fast.
+
+    Raises
+    ------
+    FormatError
+        The table is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                Lesion(
+                    number=int(row["number"]),
+                    score=float(row["score"]),
+                    max_score=float(row["max_score"]),
+                    x_px=float(row["x_px"]),
+                    y_px=float(row["y_px"]),
+                    n_samples=int(row["n_samples"]),
+                    area_px=float(row["area_px"]),
+                    polygons=(),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError as error:
+        raise FormatError(f"There is no {path}: the slide is not done, resume the run.") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{path} is damaged: delete it and resume.") from error
+
+
+def read_lesions(csv_path: Path, geojson_path: Path) -> list[Lesion]:
+    """Read lesions with their outlines.
+
+    Raises
+    ------
+    FormatError
+        A file is missing or damaged, or the two do not belong together.
+    """
+    lesions = read_lesions_csv(csv_path)
+    try:
+        features = read_json(geojson_path)["features"]
+        outlines = {int(f["id"]): _polygons(f["geometry"]) for f in features}
+        return [replace(lesion, polygons=outlines[lesion.number]) for lesion in lesions]
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"There is no {geojson_path}: the slide is not done, resume the run."
+        ) from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{geojson_path} is damaged: delete it and resume.") from error
+
+
+def _polygons(geometry: dict[str, Any]) -> tuple[tuple[Ring, ...], ...]:
+    coordinates = geometry["coordinates"]
+    polygons = [coordinates] if geometry["type"] == "Polygon" else coordinates
+    return tuple(tuple(np.array(ring, np.float64) for ring in rings) for rings in polygons)
+
+
 def write_lesions_geojson(
-    path: Path, lesions: Sequence[Lesion], spacing_um: tuple[float, float] | None
+    path: Path,
+    lesions: Sequence[Lesion],
+    spacing_um: tuple[float, float] | None,
+    about: dict[str, str] | None = None,
 ) -> None:
-    """Write lesions as a FeatureCollection of outlines."""
-    features = [_feature(lesion, spacing_um) for lesion in lesions]
-    write_json(path, {"type": "FeatureCollection", "features": features})
+    """Write lesions as a FeatureCollection of outlines; `about` says more of the whole."""
+    features = [lesion_feature(lesion, spacing_um) for lesion in lesions]
+    collection: dict[str, Any] = {"type": "FeatureCollection"}
+    if about:
+        collection["hpc_heatmap"] = about
+    write_json(path, {**collection, "features": features})
 
 
-def _feature(lesion: Lesion, spacing_um: tuple[float, float] | None) -> dict[str, Any]:
+def lesion_feature(lesion: Lesion, spacing_um: tuple[float, float] | None) -> dict[str, Any]:
+    """A lesion as a GeoJSON feature, as QuPath reads annotations; numbers that are NaN stay out."""
     polygons = [[_ring(ring) for ring in polygon] for polygon in lesion.polygons]
     single = len(polygons) == 1
-    measurements = {
+    numbers = {
         "score": round(lesion.score, 6),
         "max score": round(lesion.max_score, 6),
         "area px^2": round(lesion.area_px, 1),
+        "area um^2": round(_area_um2(lesion, spacing_um), 1),
     }
-    area_um2 = _area_um2(lesion, spacing_um)
-    if not math.isnan(area_um2):
-        measurements["area um^2"] = round(area_um2, 1)
+    measurements = {name: value for name, value in numbers.items() if not math.isnan(value)}
     return {
         "type": "Feature",
         "id": lesion.number,

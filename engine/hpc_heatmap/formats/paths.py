@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["FORMAT_VERSION", "RunPaths", "SlidePaths"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class SlidePaths:
     def grid_picture(self) -> Path:
         """Thumbnail with the grid drawn on it."""
         return self.root / "grid.png"
+
+    @property
+    def stain_picture(self) -> Path:
+        """Some cells before and after stain normalization."""
+        return self.root / "stain.png"
 
     @property
     def groups(self) -> Path:
@@ -91,6 +96,11 @@ class RunPaths:
         return self.model_folder / "descriptor.json"
 
     @property
+    def program(self) -> Path:
+        """The model as a list of steps, which tasks load and do faster."""
+        return self.model_folder / "program.npz"
+
+    @property
     def traced_model(self) -> Path:
         """A copy of a ``.pt2`` model that tasks load faster."""
         return self.model_folder / "traced.pt"
@@ -126,6 +136,15 @@ class RunPaths:
     def jobs(self) -> Path:
         """Folder of submitted jobs: pickles, so its owner's alone."""
         return self.root / "jobs"
+
+    def reviews(self, slide_id: str) -> Path:
+        """Folder of a slide's reviews, one journal a writer."""
+        return self.root / "reviews" / slide_id
+
+    @property
+    def exports(self) -> Path:
+        """Results in the formats of other programs, one folder a format."""
+        return self.root / "exports"
 
     @property
     def master(self) -> Path:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpc_heatmap.errors import FormatError, RunConflictError
+from hpc_heatmap.execution import Execution
 from hpc_heatmap.formats.atomic import read_json, write_json
 from hpc_heatmap.formats.paths import FORMAT_VERSION
 from hpc_heatmap.settings import RunSettings
+from hpc_heatmap.stain.fits import StainFit
 
 __all__ = ["ModelEntry", "RunFile", "SlideEntry", "read_run_file", "write_run_file"]
 
@@ -54,6 +56,8 @@ class ModelEntry(_Entry):
     requested_spacing_um: float | None = None
     #: How batches lie in memory, chosen once for all tasks: contiguous or channels_last.
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    #: How it is done, chosen once for all tasks.
+    execution: Execution = Execution()
 
 
 class RunFile(_Entry):
@@ -65,6 +69,8 @@ class RunFile(_Entry):
     stride_px: int
     model: ModelEntry
     slides: tuple[SlideEntry, ...]
+    #: What slides are changed to before they are scored, as it was when the run was planned.
+    stain_target: StainFit | None = None
     #: Versions, host, command line and time of the plan.
     provenance: dict[str, Any] = {}
     #: Windows a second of one process, measured when the run was planned.
@@ -75,6 +81,8 @@ class RunFile(_Entry):
         found = []
         mine, theirs = self.settings.model_dump(mode="json"), other.settings.model_dump(mode="json")
         mine["stride"], theirs["stride"] = self.stride_px, other.stride_px
+        # What was estimated from the target's file counts, not where it lies.
+        del mine["stain_target"]
         for name, value in mine.items():
             if theirs[name] != value:
                 label = name.replace("_", "-")
@@ -86,6 +94,8 @@ class RunFile(_Entry):
             if a != b:
                 name = name.replace("_", " ")
                 found.append(f"the model's {name} is {_said(a)}, asked {_said(b)}")
+        if self.stain_target != other.stain_target and mine["stain"] == theirs["stain"]:
+            found.append("its stain target is another one")
         # A DICOM slide may be named by any of its files.
         named = {s.quickhash: s.path for s in self.slides if s.vendor == "dicom"}
         before = {s.path: s.quickhash for s in self.slides}

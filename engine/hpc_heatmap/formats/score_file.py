@@ -30,11 +30,14 @@ class GroupScores:
         cell has fewer points than the largest, and for patches that could not be read.
     readable
         (n,) False for patches that could not be read.
+    raw_patches
+        Patches whose stain was to be normalised and could not be: scored in their raw colours.
     """
 
     cells: Cells
     scores: npt.NDArray[np.float32]
     readable: npt.NDArray[np.bool_]
+    raw_patches: int = 0
 
 
 def write_scores(path: Path, scores: GroupScores) -> None:
@@ -43,6 +46,7 @@ def write_scores(path: Path, scores: GroupScores) -> None:
         file.create_dataset("cells", data=scores.cells)
         file.create_dataset("scores", data=scores.scores)
         file.create_dataset("readable", data=scores.readable)
+        file.attrs["raw_patches"] = scores.raw_patches
 
 
 def read_scores(path: Path) -> GroupScores:
@@ -55,5 +59,9 @@ def read_scores(path: Path) -> GroupScores:
     """
     with open_for_reading(path, KIND, VERSION) as file:
         return GroupScores(
-            np.asarray(file["cells"]), np.asarray(file["scores"]), np.asarray(file["readable"])
+            np.asarray(file["cells"]),
+            np.asarray(file["scores"]),
+            np.asarray(file["readable"]),
+            # Files of before stains were normalised have none.
+            int(file.attrs.get("raw_patches", 0)),
         )

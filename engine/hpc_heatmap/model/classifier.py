@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,11 +12,15 @@ import numpy.typing as npt
 from hpc_heatmap.errors import ModelOutputError
 from hpc_heatmap.model.descriptor import Descriptor
 
-__all__ = ["Classifier", "FunctionClassifier", "Network", "NetworkClassifier"]
+__all__ = ["EXACT", "Classifier", "FunctionClassifier", "Network", "NetworkClassifier"]
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+_log = logging.getLogger(__name__)
+
+#: How far the exact probabilities of two ways of computing may differ.
+EXACT = 1e-5
 #: How far a probability may be out of its range by rounding.
 _ROUNDING = 1e-5
 
@@ -68,6 +73,8 @@ class NetworkClassifier:
         How the network is fed.
     lesion_class
         Name of the class whose probability is the score, where the descriptor does not say.
+    tolerance
+        How far probabilities of windows that share work may be from those of windows alone.
 
     Raises
     ------
@@ -76,14 +83,21 @@ class NetworkClassifier:
     """
 
     def __init__(
-        self, network: Network, descriptor: Descriptor, lesion_class: str | None = None
+        self,
+        network: Network,
+        descriptor: Descriptor,
+        lesion_class: str | None = None,
+        tolerance: float = EXACT,
     ) -> None:
         self.network = network
         self.descriptor = descriptor
+        self.tolerance = tolerance
         self.lesion_index = descriptor.lesion_index(lesion_class)
         self._resize = descriptor.resize_px is not None
         #: The batch, made once: fresh memory for each costs more than filling it.
         self._batch: npt.NDArray[np.float32] = np.empty((0, 3, 0, 0), np.float32)
+        #: Whether sharing has been seen to give what windows scored alone do.
+        self._agreed = False
 
     @property
     def window_px(self) -> int:
@@ -119,6 +133,88 @@ class NetworkClassifier:
             windows = [self._planes(self.descriptor.resize(w)) for w in windows]
         logits = np.asarray(self.network(self._stack(windows)))
         return self._lesion_probability(logits, len(windows))
+
+    def shares(self, stride_px: int) -> bool:
+        """Whether :meth:`patch_scores` may be used at a stride."""
+        shared = getattr(self.network, "shared", None)
+        return not self._resize and shared is not None and shared.fits(stride_px)
+
+    def patch_scores(
+        self,
+        prepared: npt.NDArray[Any],
+        tops: Sequence[int],
+        lefts: Sequence[int],
+        stride_px: int,
+        batch_size: int,
+    ) -> Iterator[Floats]:
+        """Lesion probabilities of a patch's windows, which share their early layers.
+
+        The first patch is scored the other way too, in part: a model that does not give the same
+        is scored window by window from then on, and the log says so.
+
+        Parameters
+        ----------
+        prepared
+            What `prepare` gave.
+        tops, lefts
+            Where the rows and columns of windows begin, `stride_px` apart.
+        stride_px
+            See :meth:`shares`.
+        batch_size
+            Windows at once.
+
+        Yields
+        ------
+        (rows, columns) float32
+            Some rows of windows, from the first one on.
+        """
+        batches = self.shared_scores(prepared, tops, lefts, stride_px, batch_size)
+        if self._agreed:
+            yield from batches
+            return
+        scores = np.concatenate(list(batches))
+        difference = self._difference(scores, prepared, tops, lefts)
+        self._agreed = difference <= self.tolerance
+        if self._agreed:
+            yield scores
+            return
+        _log.warning(
+            "Windows that share their early layers differ by %.1e from windows scored alone, more "
+            "than %.0e: each is scored alone.",
+            difference,
+            self.tolerance,
+        )
+        self.network.shared = None  # type: ignore[attr-defined]
+        for top in tops:
+            yield self.scores([self.cut(prepared, top, left) for left in lefts])[None]
+
+    def shared_scores(
+        self,
+        prepared: npt.NDArray[Any],
+        tops: Sequence[int],
+        lefts: Sequence[int],
+        stride_px: int,
+        batch_size: int,
+    ) -> Iterator[Floats]:
+        """What :meth:`patch_scores` gives, without its comparison."""
+        side, size = self.window_px, (len(tops), len(lefts))
+        cropped = prepared[:, tops[0] : tops[-1] + side, lefts[0] : lefts[-1] + side]
+        for logits in self.network.patch_logits(cropped, size, stride_px, batch_size):  # type: ignore[attr-defined]
+            yield self._lesion_probability(logits, len(logits)).reshape(-1, size[1])
+
+    def _difference(
+        self,
+        scores: Floats,
+        prepared: npt.NDArray[Any],
+        tops: Sequence[int],
+        lefts: Sequence[int],
+    ) -> float:
+        """Largest difference to windows scored alone: the corners and the middle of a patch."""
+        places = {(i, j) for i in (0, len(tops) - 1) for j in (0, len(lefts) - 1)}
+        places.add((len(tops) // 2, len(lefts) // 2))
+        rows, columns = zip(*sorted(places), strict=True)
+        windows = [self.cut(prepared, tops[i], lefts[j]) for i, j in sorted(places)]
+        return float(np.abs(self.scores(windows) - scores[rows, columns]).max())
 
     def _stack(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
         """Windows as one batch, in memory that the next batch takes over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hpc_heatmap.errors import ModelError, ModelOutputError, UnsafeModelError, brief
+from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.archive import CONVERT, refuse_code
-from hpc_heatmap.model.classifier import Classifier, Network, NetworkClassifier
+from hpc_heatmap.model.classifier import EXACT, Classifier, Network, NetworkClassifier
 from hpc_heatmap.model.descriptor import Descriptor
 
 __all__ = [
@@ -18,12 +20,11 @@ __all__ = [
     "check_file",
     "choose_memory_format",
     "load_classifier",
+    "program_copy",
     "traced_copy",
 ]
 
 SUFFIXES = (".pt", ".pt2", ".onnx")
-#: How far scores may change with the order of channels in memory.
-_AGREE = 1e-5
 _PICKLES = {".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin", ".th", ".tar"}
 
 
@@ -92,6 +93,9 @@ def load_classifier(
     threads: int = 1,
     channels_last: bool = False,
     traced: Path | None = None,
+    execution: Execution | None = None,
+    program: Path | None = None,
+    tolerance: float | None = None,
 ) -> NetworkClassifier:
     """Load a model file.
 
@@ -109,6 +113,12 @@ def load_classifier(
         What :func:`choose_memory_format` said of the model.
     traced
         A copy of a ``.pt2`` model that loads faster, where there is one.
+    execution
+        How the model is done. Default: as it is.
+    program
+        The model as a program; it need not exist.
+    tolerance
+        What the user allows, where it is not exactly the same.
 
     Raises
     ------
@@ -119,8 +129,33 @@ def load_classifier(
     """
     check_file(path)
     index = descriptor.lesion_index(lesion_class)
-    network = _network(path, threads, channels_last, traced)
-    return NetworkClassifier(network, descriptor, descriptor.class_names[index])
+    network: Network
+    if execution is not None and execution.backend == "program":
+        side = descriptor.resize_px or descriptor.patch_size_pixels
+        network = _program_network(path, execution, program, side, threads)
+    else:
+        network = _network(path, threads, channels_last, traced)
+    return NetworkClassifier(network, descriptor, descriptor.class_names[index], tolerance or EXACT)
+
+
+def _program_network(
+    path: Path, execution: Execution, file: Path | None, side_px: int, threads: int
+) -> Network:
+    """The program of a model from its file; where that is gone, captured once more."""
+    from hpc_heatmap.model.capture import CaptureError
+    from hpc_heatmap.model.program import Program
+    from hpc_heatmap.model.program_network import ProgramNetwork, capture_model
+
+    try:
+        if file is None:
+            raise ModelError("No file of the program was given.")
+        program = Program.load(file)
+    except ModelError:
+        try:
+            program = capture_model(path, str(path), side_px)
+        except CaptureError as error:
+            raise ModelError(f"{path} cannot be written as a program: {error}.") from error
+    return ProgramNetwork(program, execution, threads)
 
 
 def _network(path: Path, threads: int, channels_last: bool, traced: Path | None) -> Network:
@@ -153,7 +188,7 @@ def choose_memory_format(classifier: NetworkClassifier) -> bool:
         return np.asarray(classifier.scores(windows))
 
     try:
-        agree = bool(np.abs(scores(False) - scores(True)).max() <= _AGREE)
+        agree = bool(np.abs(scores(False) - scores(True)).max() <= EXACT)
     except Exception:
         # Whether the model works at all is the question of check_classifier.
         agree = False
@@ -172,6 +207,16 @@ def traced_copy(path: Path, descriptor: Descriptor, *, channels_last: bool) -> b
 
     side = descriptor.resize_px or descriptor.patch_size_pixels
     return trace(path, side, channels_last=channels_last)
+
+
+def program_copy(path: Path, sha256: str, descriptor: Descriptor) -> bytes:
+    """A model as the file of a program, for tasks."""
+    from hpc_heatmap.model.program_network import capture_model
+
+    file = io.BytesIO()
+    side = descriptor.resize_px or descriptor.patch_size_pixels
+    capture_model(path, sha256, side).save(file)
+    return file.getvalue()
 
 
 def check_classifier(classifier: Classifier, batch_size: int) -> None:

@@ -19,7 +19,7 @@ import torch
 from hpc_heatmap.errors import ModelError, UnsafeModelError, brief
 from hpc_heatmap.model.archive import CONVERT
 
-__all__ = ["TorchNetwork", "traced_copy"]
+__all__ = ["TorchNetwork", "operations", "traced_copy"]
 
 #: Windows of a batch on which a traced copy must give the very bits of its model.
 _BATCHES = (1, 2, 5)
@@ -83,6 +83,11 @@ class TorchNetwork:
             reason = brief(error).partition(". Please check the warnings above")[0]
             raise ModelError(f"{path} cannot be loaded by torch ({reason}).") from error
 
+    @property
+    def module(self) -> Any:
+        """What torch has loaded."""
+        return self._module
+
     def __call__(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits of a normalised batch (n, 3, height, width)."""
         tensor = torch.from_numpy(batch)
@@ -92,6 +97,18 @@ class TorchNetwork:
             output = _first(self._module(tensor))
         logits: npt.NDArray[np.float32] = output.float().numpy()
         return logits
+
+
+def operations(network: Any, side_px: int) -> float:
+    """Operations of a network for one window, by torch's own count; 0 where it cannot count."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), _silence():
+            network.module(torch.zeros(1, 3, side_px, side_px))
+    except Exception:
+        return 0.0
+    return float(counter.get_total_flops())
 
 
 def _first(output: Any) -> Any:

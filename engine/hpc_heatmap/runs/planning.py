@@ -32,19 +32,25 @@ from hpc_heatmap.model import (
     Classifier,
     Descriptor,
     NetworkClassifier,
+    Trial,
     check_classifier,
+    choose_execution,
     choose_memory_format,
     find_descriptor,
     load_classifier,
+    program_copy,
     read_descriptor,
     traced_copy,
 )
 from hpc_heatmap.model.loading import SUFFIXES, check_file
 from hpc_heatmap.runs.provenance import provenance
-from hpc_heatmap.settings import RunSettings
+from hpc_heatmap.runs.sampling import sample_patches
+from hpc_heatmap.settings import RunSettings, StainMethod
 from hpc_heatmap.slide import Slide
 from hpc_heatmap.slide_list import collect_slides, slide_ids
 from hpc_heatmap.stages.grouping import slide_geometry
+from hpc_heatmap.stain.fits import StainFit
+from hpc_heatmap.stain.target import read_target
 from hpc_heatmap.tissue import method_names
 
 __all__ = ["create_run", "plan_run", "windows_per_second"]
@@ -100,6 +106,7 @@ def plan_run(
             f"A stride of {stride} px is larger than the model's window of {entry.window_px} px: "
             f"give one from 1 to {entry.window_px}."
         )
+    target = _stain_target(settings)
     settings.n_p(3 * (entry.window_px + 2 * (entry.window_px // 2)) ** 2)
     entries, problems = [], []
     for slide_id, path in zip(slide_ids(paths), paths, strict=True):
@@ -116,14 +123,42 @@ def plan_run(
     if isinstance(classifier, NetworkClassifier) and choose_memory_format(classifier):
         entry = entry.model_copy(update={"memory_format": "channels_last"})
     check_classifier(classifier, settings.batch_size)
+    if isinstance(classifier, NetworkClassifier) and isinstance(model, str | os.PathLike):
+        trial = Trial(
+            path=Path(model),
+            sha256=str(entry.sha256),
+            stride_px=stride,
+            batch_size=settings.batch_size,
+            patches=sample_patches(entries, entry, settings),
+            tolerance=settings.tolerance,
+        )
+        entry = entry.model_copy(update={"execution": choose_execution(classifier, trial)})
     return RunFile(
         settings=settings,
         stride_px=stride,
         model=entry,
         slides=tuple(entries),
+        stain_target=target,
         provenance=provenance(),
-        windows_per_s=windows_per_second(classifier, settings.batch_size),
+        windows_per_s=entry.execution.windows_per_s
+        or windows_per_second(classifier, settings.batch_size),
     )
+
+
+def _stain_target(settings: RunSettings) -> StainFit | None:
+    if settings.stain is StainMethod.NONE:
+        if settings.stain_target is not None:
+            raise SettingsError(
+                "--stain-target changes nothing without --stain: choose vahadane, macenko or "
+                "reinhard, or leave it out."
+            )
+        return None
+    if settings.stain_target is None:
+        raise SettingsError(
+            f"--stain {settings.stain.value} needs --stain-target: a picture of tissue in the "
+            "colours that the model was trained on, or a JSON of `hpc-heatmap stain`."
+        )
+    return read_target(settings.stain_target, settings.stain)
 
 
 def _load_model(
@@ -244,7 +279,7 @@ def create_run(
                 with writing(paths.model_folder / target) as partial:
                     shutil.copyfile(source, partial)
         if model is not None and run.model.file is not None:
-            _write_traced(paths, run.model)
+            _write_faster_forms(paths, run.model)
         write_run_file(paths.run_file, run)
     except BaseException:
         if fresh:
@@ -255,15 +290,17 @@ def create_run(
     return paths
 
 
-def _write_traced(paths: RunPaths, model: ModelEntry) -> None:
-    """Keep a copy that loads faster beside the model, where there can be one."""
+def _write_faster_forms(paths: RunPaths, model: ModelEntry) -> None:
+    """Keep what tasks load faster beside the model, where there can be such a thing."""
     # A plan that was killed may have left another model's.
     paths.traced_model.unlink(missing_ok=True)
-    copy = traced_copy(
-        paths.model_folder / str(model.file),
-        read_descriptor(paths.descriptor),
-        channels_last=model.memory_format == "channels_last",
-    )
+    paths.program.unlink(missing_ok=True)
+    file, descriptor = paths.model_folder / str(model.file), read_descriptor(paths.descriptor)
+    if model.execution.backend == "program":
+        with writing(paths.program) as partial:
+            partial.write_bytes(program_copy(file, str(model.sha256), descriptor))
+        return
+    copy = traced_copy(file, descriptor, channels_last=model.memory_format == "channels_last")
     if copy is not None:
         with writing(paths.traced_model) as partial:
             partial.write_bytes(copy)
@@ -282,6 +319,7 @@ def _is_free(paths: RunPaths) -> bool:
             not in {
                 paths.descriptor.name,
                 paths.traced_model.name,
+                paths.program.name,
                 *(f"model{s}" for s in SUFFIXES),
             }
         ]

@@ -18,9 +18,11 @@ from hpc_heatmap.errors import (
 )
 from hpc_heatmap.formats.atomic import storage_errors, write_json
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
+from hpc_heatmap.formats.review_file import ReviewJournal
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
 from hpc_heatmap.runs.launch_file import read_launch, write_launch
 from hpc_heatmap.runs.lease import STALE_S, holder, refuse_second_master
+from hpc_heatmap.runs.reviews import ReviewedLesion, reviewed_lesions
 from hpc_heatmap.runs.status import RunStatus, State, run_status
 from hpc_heatmap.settings import LaunchSettings, MasterPlace, RunSettings
 
@@ -48,10 +50,11 @@ class RunSlide:
         Where its results are.
     """
 
-    def __init__(self, entry: SlideEntry, files: SlidePaths) -> None:
+    def __init__(self, entry: SlideEntry, run: RunPaths) -> None:
         self.id = entry.id
         self.entry = entry
-        self.files = files
+        self.files: SlidePaths = run.slide(entry.id)
+        self._run = run
 
     @property
     def path(self) -> Path:
@@ -70,6 +73,22 @@ class RunSlide:
         from hpc_heatmap.formats.heatmap import Heatmap
 
         return Heatmap(self.files.heatmap)
+
+    def reviews(self, who: str | None = None) -> ReviewJournal:
+        """What reviewers say of the slide's lesions, to be read and written; by default the user
+        of this machine writes.
+        """
+        return ReviewJournal(self._run.reviews(self.id), who)
+
+    def lesions(self, *, outlines: bool = True) -> list[ReviewedLesion]:
+        """The slide's lesions as they stand after review; fast without outlines.
+
+        Raises
+        ------
+        FormatError
+            The slide is not done, or a file is damaged.
+        """
+        return reviewed_lesions(self._run, self.id, outlines=outlines)
 
     def __repr__(self) -> str:
         return f"RunSlide({self.id!r})"
@@ -117,7 +136,7 @@ class Run:
         self.paths = RunPaths(Path(os.path.abspath(root)))
         self.file: RunFile = read_run_file(self.paths.run_file)
         self.slides: dict[str, RunSlide] = {
-            entry.id: RunSlide(entry, self.paths.slide(entry.id)) for entry in self.file.slides
+            entry.id: RunSlide(entry, self.paths) for entry in self.file.slides
         }
 
     @property

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.formats.slide_summary import SlideSummary, read_summary
 from hpc_heatmap.formats.task_files import Failure, read_failures
 from hpc_heatmap.runs.lease import LeaseHolder, holder
+from hpc_heatmap.settings import RunSettings, StainMethod, StainPer
 from hpc_heatmap.stages.task import Stage
 
 __all__ = ["RunStatus", "SlideStatus", "State", "missing_groups", "next_stage", "run_status"]
@@ -42,6 +45,9 @@ class SlideStatus:
         Groups whose scores are complete.
     failures
         What failed.
+    raw_patches
+        Patches that were scored in their raw colours although their stain was to be normalised;
+        None until that is known.
     """
 
     id: str
@@ -49,6 +55,7 @@ class SlideStatus:
     summary: SlideSummary | None
     groups_done: int
     failures: tuple[Failure, ...]
+    raw_patches: int | None = None
 
     @property
     def groups(self) -> int:
@@ -64,6 +71,8 @@ class SlideStatus:
             "patches": self.summary.n_patches if self.summary else 0,
             "windows": self.summary.n_windows if self.summary else 0,
             "unreadable_patches": self.summary.n_unreadable if self.summary else 0,
+            "raw_patches": self.raw_patches,
+            "stain_problem": self.summary.stain_problem if self.summary else None,
             "failures": [
                 {"stage": f.stage, "group": f.group, "reason": f.reason, "log": f.log}
                 for f in self.failures
@@ -108,7 +117,12 @@ def run_status(paths: RunPaths, run: RunFile) -> RunStatus:
         failures.setdefault(failure.slide, []).append(failure)
     slides = {
         entry.id: _slide_status(
-            paths.slide(entry.id), entry, failures.get(entry.id, []), master is not None, cancelled
+            paths.slide(entry.id),
+            entry,
+            failures.get(entry.id, []),
+            master is not None,
+            cancelled,
+            run.settings,
         )
         for entry in run.slides
     }
@@ -127,14 +141,20 @@ def run_status(paths: RunPaths, run: RunFile) -> RunStatus:
 
 
 def _slide_status(
-    files: SlidePaths, entry: SlideEntry, failures: list[Failure], running: bool, cancelled: bool
+    files: SlidePaths,
+    entry: SlideEntry,
+    failures: list[Failure],
+    running: bool,
+    cancelled: bool,
+    settings: RunSettings,
 ) -> SlideStatus:
     summary = read_summary(files.summary) if files.summary.exists() else None
     done = len(_complete_groups(files.scores))
     if entry.problem:
         failures = [_problem_of(entry)]
     if not entry.problem and next_stage(files) is None:
-        return SlideStatus(entry.id, State.DONE, summary, done, ())
+        raw = _raw_patches(files, summary, settings)
+        return SlideStatus(entry.id, State.DONE, summary, done, (), raw)
     if failures:
         state = State.FAILED
     elif running:
@@ -142,6 +162,24 @@ def _slide_status(
     else:
         state = State.CANCELLED if cancelled else State.PLANNED
     return SlideStatus(entry.id, state, summary, done, tuple(failures))
+
+
+def _raw_patches(
+    files: SlidePaths, summary: SlideSummary | None, settings: RunSettings
+) -> int | None:
+    """Patches of a finished slide that kept their raw colours against the request."""
+    if settings.stain is StainMethod.NONE or summary is None:
+        return 0
+    if settings.stain_per is StainPer.SLIDE:
+        return summary.n_patches - summary.n_unreadable if summary.stain_problem else 0
+    return _recorded_raw_patches(files.heatmap, files.heatmap.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _recorded_raw_patches(heatmap: Path, changed_ns: int) -> int:
+    """What a heatmap says, read once: a status is asked for again and again."""
+    with Heatmap(heatmap) as opened:
+        return int(opened.attributes.get("raw_patches", 0))
 
 
 def _problem_of(entry: SlideEntry) -> Failure:
@@ -169,7 +207,10 @@ def next_stage(files: SlidePaths) -> Stage | None:
     there = _names(files.root)
     if not there.issuperset(f.name for f in (files.grid_picture, files.lookup, files.summary)):
         return Stage.GROUPING
-    if missing_groups(files, read_summary(files.summary).n_groups):
+    summary = read_summary(files.summary)
+    if (summary.stain or summary.stain_problem) and files.stain_picture.name not in there:
+        return Stage.GROUPING
+    if missing_groups(files, summary.n_groups):
         return Stage.SCORING if files.groups.name in there else Stage.GROUPING
     last = (files.heatmap, files.lesions_csv, files.lesions_geojson, files.overview)
     return None if there.issuperset(f.name for f in last) else Stage.STITCHING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hpc_heatmap.cells import Cells, CellTable, tabulate_cells
 from hpc_heatmap.errors import (
     NoTissueError,
     SlideTooSmallError,
+    StainError,
     TileError,
     UnreadableSlideError,
 )
@@ -19,16 +21,24 @@ from hpc_heatmap.formats.group_file import GroupHeader, GroupWriter, open_groups
 from hpc_heatmap.formats.lookup import write_lookup
 from hpc_heatmap.formats.paths import SlidePaths
 from hpc_heatmap.formats.slide_summary import SlideSummary, write_summary
+from hpc_heatmap.formats.slide_tiles import SlideLevel, StoredTile, TileKind
 from hpc_heatmap.geometry import Box, Geometry
-from hpc_heatmap.settings import GroupLayout, RunSettings
-from hpc_heatmap.slide import RGB, Slide, SlideView
+from hpc_heatmap.jpeg_tiles import RGB, JpegLevel, NotUnderstoodError
+from hpc_heatmap.settings import GroupLayout, RunSettings, StainPer
+from hpc_heatmap.slide import Slide, SlideView
 from hpc_heatmap.stages.pictures import draw_grid
+from hpc_heatmap.stages.staining import draw_stain, fit_sample, sample_cells
+from hpc_heatmap.stain.fits import StainFit
 from hpc_heatmap.tissue import TissueMask, cell_fractions, detect_tissue
 
 __all__ = ["GroupingInput", "choose_cells", "group_slide", "slide_geometry"]
 
 #: Tiles that are read at once: memory stays at some megabytes.
 _TILES_AT_ONCE = 16
+#: A slide's own tiles pay where they are not much larger than patches, in sides of a patch.
+_LARGEST_TILE = 2
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class GroupingInput:
         Micrometres per read pixel, None for level 0.
     settings
         The run's settings.
+    stain_target
+        What stains are changed to, None for raw colours.
     first_groups
         How many groups to make, None for all: a trial measures a few.
     """
@@ -57,6 +69,7 @@ class GroupingInput:
     stride_px: int
     requested_spacing_um: float | None
     settings: RunSettings
+    stain_target: StainFit | None = None
     first_groups: int | None = None
 
 
@@ -127,6 +140,11 @@ def group_slide(
                 f"'{settings.tissue_method}': look at {paths.grid_picture}; a new run with "
                 "--tissue-method all scores every cell."
             )
+        tiles = _own_tiles(view, geometry, settings.group_layout)
+        layout = settings.group_layout
+        if layout is not GroupLayout.PATCHES:
+            layout = GroupLayout.TILES if tiles is None else GroupLayout.SLIDE_TILES
+        stain, stain_problem = _fit_stain(task, view, geometry, table, paths)
         spacing = view.spacing_um or (math.nan, math.nan)
         header = GroupHeader(
             slide_id=task.slide_id,
@@ -143,13 +161,16 @@ def group_slide(
             n_groups=table.n_groups,
             n_patches=table.n_patches,
             patches_per_group=settings.n_p(3 * geometry.patch_px**2),
-            layout=settings.group_layout.value,
+            layout=layout.value,
         )
-        with write_groups(paths.groups, header) as add:
+        own = _OwnTiles(view, tiles) if tiles is not None else None
+        with write_groups(paths.groups, header, own.level if own else None) as add:
             for index in range(table.n_groups):
                 cells = table.cells[table.group == index]
                 writer = add(index, cells)
-                if settings.group_layout is GroupLayout.TILES:
+                if own is not None:
+                    own.write(writer, go_on)
+                elif layout is GroupLayout.TILES:
                     _fill_tiles(view, header.tile_px, writer, go_on)
                 else:
                     _fill_patches(view, geometry, cells, writer, go_on)
@@ -163,10 +184,84 @@ def group_slide(
             "is damaged or was cut off; copy it again from where it came from."
         )
     n_windows = geometry.count_windows(table.cells[table.tissue])
-    summary = SlideSummary(table.n_groups, table.n_patches, n_windows, unreadable)
+    summary = SlideSummary(
+        table.n_groups, table.n_patches, n_windows, unreadable, stain, stain_problem
+    )
     # The summary comes last: with it the slide's grouping is complete.
     write_summary(paths.summary, summary)
     return summary
+
+
+def _own_tiles(view: SlideView, geometry: Geometry, wanted: GroupLayout) -> JpegLevel | None:
+    """The slide's own tiles, where its groups are to be stored as such."""
+    if wanted in (GroupLayout.TILES, GroupLayout.PATCHES):
+        return None
+    tiles = view.stored_tiles
+    if tiles is None:
+        say = _log.warning if wanted is GroupLayout.SLIDE_TILES else _log.info
+        say(
+            "%s has no JPEG tiles of what is read that OpenSlide's pixels could be had from: its "
+            "groups have the layout 'tiles'.",
+            view.slide.path,
+        )
+        return None
+    largest_px = max(tiles.grid.tile_width_px, tiles.grid.tile_height_px)
+    if wanted is GroupLayout.AUTO and largest_px > _LARGEST_TILE * geometry.patch_px:
+        return None
+    return tiles
+
+
+class _OwnTiles:
+    """Stores the slide's own tiles; each is decoded once, to know that it can be."""
+
+    def __init__(self, view: SlideView, tiles: JpegLevel) -> None:
+        self._view = view
+        self._tiles = tiles
+        self._sound: set[tuple[int, int]] = set()
+        self.level = SlideLevel(view.level, tiles.grid, tiles.header, view.slide.background)
+
+    def write(self, writer: GroupWriter, go_on: Callable[[], None]) -> None:
+        """Write a group."""
+        index = writer.slide_tiles_wanted(self.level)
+        stored = []
+        for row, column in index.tolist():
+            go_on()
+            stored.append(self._stored(row, column))
+        writer.slide_tiles(index, stored)
+
+    def _stored(self, row: int, column: int) -> StoredTile:
+        try:
+            if (row, column) not in self._sound:
+                self._tiles.pixels(row, column)
+                self._sound.add((row, column))
+            return StoredTile(TileKind.JPEG, self._tiles.data(row, column))
+        except NotUnderstoodError:
+            # Only OpenSlide can tell.
+            box = self._tiles.grid.box(row, column)
+        pixels, readable = _read_if_possible(self._view, box)
+        if not readable:
+            return StoredTile(TileKind.UNREADABLE)
+        if (pixels == np.asarray(self.level.background, np.uint8)).all():
+            return StoredTile(TileKind.BACKGROUND)
+        return StoredTile(TileKind.PIXELS, pixels.tobytes())
+
+
+def _fit_stain(
+    task: GroupingInput, view: SlideView, geometry: Geometry, table: CellTable, paths: SlidePaths
+) -> tuple[StainFit | None, str | None]:
+    """Estimate and show the slide's stain; gives it, or why it cannot be estimated."""
+    target = task.stain_target
+    if target is None:
+        return None, None
+    sample = sample_cells(view, geometry, table.cells[table.tissue])
+    stain, problem = None, None
+    if task.settings.stain_per is StainPer.SLIDE:
+        try:
+            stain = fit_sample(sample, target.method)
+        except StainError as error:
+            problem = str(error)
+    draw_stain(paths.stain_picture, sample, target, stain, problem or "")
+    return stain, problem
 
 
 def _fill_tiles(

@@ -10,18 +10,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hpc_heatmap.cells import CellTable
 from hpc_heatmap.formats.atomic import writing
+from hpc_heatmap.formats.colours import colour
 from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.geometry import Geometry
 from hpc_heatmap.slide import RGB, Slide
 
-__all__ = ["colour", "draw_grid", "draw_overview"]
+__all__ = ["draw_grid", "draw_overview"]
 
 _LONGEST_PX = 1600
 _LEGEND_PX = 56
-#: Colours from score 0 to 1; readable over pink and purple tissue, also without colour vision.
-_COLOURS = np.array(
-    [(49, 54, 149), (69, 117, 180), (254, 224, 144), (253, 141, 60), (189, 0, 38)], float
-)
 _GRID_COLOUR = (0, 110, 60)
 
 
@@ -73,13 +70,6 @@ def _nearest(n: int, scale: float, origin: float, step: float, size: int) -> npt
     level0 = (np.arange(n) + 0.5) * scale - 0.5
     index: npt.NDArray[np.intp] = np.rint((level0 - origin) / step).astype(np.intp)
     return np.clip(index, 0, size - 1)
-
-
-def colour(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Colours (..., 3), 0 to 255, of scores from 0 to 1."""
-    position = np.clip(scores, 0, 1) * (len(_COLOURS) - 1)
-    stops = np.arange(len(_COLOURS))
-    return np.stack([np.interp(position, stops, _COLOURS[:, c]) for c in range(3)], axis=-1)
 
 
 def _with_legend(image: Image.Image, text: str, *, colours: bool = False) -> Image.Image:

@@ -13,17 +13,22 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from hpc_heatmap import processes
 from hpc_heatmap.errors import HpcHeatmapError, Interrupted
-from hpc_heatmap.formats.paths import RunPaths
+from hpc_heatmap.formats.paths import RunPaths, SlidePaths
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
 from hpc_heatmap.formats.task_files import Failure, TaskRecord, write_failure, write_record
 from hpc_heatmap.model import Classifier, load_classifier, read_descriptor
+from hpc_heatmap.settings import StainPer
+
+if TYPE_CHECKING:
+    from hpc_heatmap.stages.staining import Restaining
 
 __all__ = ["Stage", "Task", "load_run_classifier", "perform"]
 
@@ -182,6 +187,7 @@ def _group(
         stride_px=run.stride_px,
         requested_spacing_um=run.model.requested_spacing_um,
         settings=run.settings,
+        stain_target=run.stain_target,
         first_groups=first_groups,
     )
     group_slide(given, paths.slide(slide.id), go_on)
@@ -207,6 +213,9 @@ def load_run_classifier(
         threads=threads,
         channels_last=run.model.memory_format == "channels_last",
         traced=cached_model(paths.traced_model, run.model.sha256, scratch),
+        execution=run.model.execution,
+        program=cached_model(paths.program, run.model.sha256, scratch),
+        tolerance=run.settings.tolerance,
     )
 
 
@@ -231,6 +240,7 @@ def _score(
         open_groups(file) as groups,
     ):
         geometry = groups.header.geometry(run.stride_px)
+        restain = _restaining(run, slide_paths)
         for index in task.groups:
             go_on()
             target = slide_paths.group_scores(index)
@@ -238,9 +248,14 @@ def _score(
                 continue
             try:
                 group = groups.read(index)
+                if restain is not None:
+                    restain.raw.clear()
+                    group = replace(group, recolour=restain)
                 scores, took = score_group(
                     group, geometry, classifier, run.settings.batch_size, go_on
                 )
+                if restain is not None:
+                    scores = replace(scores, raw_patches=len(restain.raw))
                 write_scores(target, scores)
             except HpcHeatmapError as error:
                 if error.scope != "group" or go_on.stop_reason():
@@ -250,6 +265,24 @@ def _score(
             work.bytes_read += group.bytes_read
             work.windows += took.windows
             work.model_s += took.model_s
+
+
+def _restaining(run: RunFile, files: SlidePaths) -> Restaining | None:
+    """What a slide's patches go through before they are scored; None for raw colours."""
+    if run.stain_target is None:
+        return None
+    from hpc_heatmap.formats.slide_summary import read_summary
+    from hpc_heatmap.stages.staining import Restaining
+
+    per_patch = run.settings.stain_per is StainPer.PATCH
+    return Restaining(run.stain_target, read_summary(files.summary).stain, per_patch=per_patch)
+
+
+def _raw_patches(files: SlidePaths, n_groups: int) -> int:
+    """Patches of a slide that were scored in their raw colours although a stain was asked for."""
+    from hpc_heatmap.formats.score_file import read_scores
+
+    return sum(read_scores(files.group_scores(g)).raw_patches for g in range(n_groups))
 
 
 def _stitch(
@@ -270,7 +303,7 @@ def _stitch(
     with Slide(entry.path, spacing_um=run.settings.spacing) as slide:
         view = slide.view(run.model.requested_spacing_um)
         if not files.heatmap.exists():
-            attributes = {
+            attributes: dict[str, Any] = {
                 "slide_id": entry.id,
                 "slide_path": entry.path,
                 "slide_size_px": (entry.width_px, entry.height_px),
@@ -280,9 +313,13 @@ def _stitch(
                 "model_sha256": run.model.sha256 or "",
                 "lesion_class": run.model.lesion_class or "",
                 "unreadable_patches": read_summary(files.summary).n_unreadable,
+                "stain": run.settings.stain.value,
+                "raw_patches": 0,
             }
             geometry = slide_geometry(view, run.model.window_px, run.stride_px)
             table = read_lookup(files.lookup)
+            if run.stain_target is not None:
+                attributes["raw_patches"] = _raw_patches(files, table.n_groups)
             stitch(files.heatmap, geometry, table, files.group_scores, attributes, go_on)
             work.bytes_read = sum(
                 files.group_scores(g).stat().st_size for g in range(table.n_groups)

@@ -14,6 +14,7 @@ from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.formats.task_files import Failure, TaskRecord, read_records
 from hpc_heatmap.runs.report.planned import PlannedRow, compare
 from hpc_heatmap.runs.report.rows import CombinedRow, DataRow, StageRow, columns
+from hpc_heatmap.runs.report.stains import StainRow, stain_notes, stain_rows
 from hpc_heatmap.runs.report.tables import (
     SlideWork,
     combined_row,
@@ -57,6 +58,8 @@ class Report:
         What the tables were made from, by start.
     file
         The request: slides, model, settings, provenance.
+    stains
+        What was estimated of each slide's stain, where that was asked for.
     """
 
     root: Path
@@ -70,6 +73,7 @@ class Report:
     failures: tuple[Failure, ...]
     records: tuple[TaskRecord, ...]
     file: RunFile
+    stains: tuple[StainRow, ...] = ()
 
     @property
     def tables(self) -> dict[str, tuple[DataRow | StageRow | CombinedRow, ...]]:
@@ -101,6 +105,7 @@ class Report:
                 {"name": r.name, "planned": r.planned, "actual": r.actual, "ratio": r.ratio}
                 for r in self.planned
             ],
+            "stains": [asdict(row) for row in self.stains],
             "failures": [
                 {"slide": f.slide, "stage": f.stage, "group": f.group, "reason": f.reason}
                 for f in self.failures
@@ -168,6 +173,7 @@ def report_run(
     status = run.status()
     grouped_bytes = {r.slide: r.bytes_read for r in records if r.stage == Stage.GROUPING}
     work = {slide.id: _slide_work(slide, status, grouped_bytes) for slide in run.slides.values()}
+    stains = stain_rows(run, status)
     kept = kept_shares(records, work)
     paused = pauses(records)
     data, stages, combined = [], [], []
@@ -186,11 +192,12 @@ def report_run(
         stages=tuple(stages),
         combined=tuple(combined),
         pauses=tuple(paused),
-        notes=tuple(_notes(status, records, work, paused)),
+        notes=(*_notes(status, records, work, paused), *stain_notes(stains)),
         planned=tuple(compare(run.file, data[-1], combined[-1], records, paused, plan)),
         failures=tuple(f for slide in status.slides.values() for f in slide.failures),
         records=tuple(records),
         file=run.file,
+        stains=stains,
     )
 
 

@@ -22,6 +22,7 @@ from hpc_heatmap.runs.report.rows import (
     StageRow,
     columns,
 )
+from hpc_heatmap.runs.report.stains import embedded_picture
 from hpc_heatmap.runs.report.timeline import draw_timeline
 from hpc_heatmap.runs.report.values import shown
 
@@ -31,6 +32,10 @@ SOURCE = (
     "Definitions after Tables I to III of Li, Mikailov and Chen, IEEE Transactions on Artificial "
     "Intelligence, 2023."
 )
+
+
+#: Pictures of stains in one page; all of them are in the run directory.
+MOST_STAIN_PICTURES = 12
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,9 @@ def html_page(report: Report) -> str:
         picture=picture,
         source=SOURCE,
         facts=list(_facts(report)),
+        stain_pictures=[
+            (row.slide, embedded_picture(row.picture)) for row in report.stains if row.picture
+        ][:MOST_STAIN_PICTURES],
         made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
@@ -169,6 +177,15 @@ def markdown_page(report: Report, picture: str | None = None) -> str:
         parts += [f"## {_cell(layout.title)}", "\n".join(lines)]
     if picture:
         parts += ["## Timeline", f"![Which core did what when]({quote(picture)})"]
+    if report.stains:
+        rows = [
+            f"| {_cell(r.slide)} | {r.method} | {r.per} | {_cell(r.described())} "
+            f"| {'-' if r.raw_patches is None else r.raw_patches} | {r.patches} "
+            f"| {_cell(r.problem or '-')} | {_cell(r.picture or '-')} |"
+            for r in report.stains
+        ]
+        head = "| slide | method | per | estimate | raw patches | patches | problem | picture |\n"
+        parts += ["## Stain normalization", head + "|---" * 8 + "|\n" + "\n".join(rows)]
     if report.failures:
         failures = [
             f"| {_cell(f.slide)} | {f.stage} | {'-' if f.group is None else f.group} "

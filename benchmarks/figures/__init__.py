@@ -1,0 +1,1 @@
+"""The figures, one module for each part of the engine; ``harness.py`` says how to add one."""

@@ -1,0 +1,69 @@
+"""Every ratio that the engine promises, side by side in one run.
+
+    python benchmarks/run.py [--quick] [--json FILE] [--only NAME ...]
+
+Baselines are measured in the same run, in turns with what they are compared to: the paper's way
+(OpenSlide patch by patch, whole patches in HDF5, torch eager) and, without ``--quick``, the peers
+as published. A ratio is the median of its repeats; its spread is the largest less the smallest.
+``--json`` writes a list of rows: name, ratio, goal, spread and more; a figure that could not be
+measured has the ratio null and a `problem`. ``harness.py`` says how to add a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import all_figures, machine
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row."""
+    sign = "<=" if row["at_most"] else ">="
+    goal = f"{sign} {row['goal']:g}"
+    if row["ratio"] is None:
+        print(f"{row['name']:20} {'-':>8} {'':>8} {goal:>8}  not measured: {row['problem']}")
+        return
+    verdict = "" if row["reached"] else "  MISSED"
+    ratio, spread = f"{row['ratio']:.3g}", f"{row['spread']:.2g}"
+    print(f"{row['name']:20} {ratio:>8} {spread:>8} {goal:>8}  {row['title']}{verdict}")
+    for line in row["details"]:
+        print(f"{'':20}   {line}")
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="no peers, under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these figures alone")
+    options = parser.parse_args()
+    found = all_figures()
+    if unknown := sorted(set(options.only or ()) - {f.name for f in found}):
+        names = ", ".join(f.name for f in found)
+        parser.error(f"there is no figure {', '.join(unknown)}: choose from {names}")
+    chosen = [f for f in found if (f.quick or not options.quick)]
+    if options.only:
+        chosen = [f for f in found if f.name in options.only]
+    description = machine()
+    print(description)
+    print(f"\n{'figure':20} {'ratio':>8} {'spread':>8} {'goal':>8}  what is compared")
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="hpc-heatmap-benchmarks-") as folder:
+        for figure in chosen:
+            rows.append(figure.row(options.quick, Path(folder)) | {"machine": description})
+            show(rows[-1])
+            sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2))
+    return 0 if all(row["ratio"] is not None for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

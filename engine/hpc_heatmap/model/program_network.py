@@ -1,0 +1,127 @@
+"""A network that a :class:`Program` does, window by window or shared by the windows of a patch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hpc_heatmap.errors import ModelError
+from hpc_heatmap.execution import Execution
+from hpc_heatmap.model.capture import CaptureError, capture
+from hpc_heatmap.model.program import INPUT, Program, Steps
+from hpc_heatmap.model.shared_windows import SharedWindows
+from hpc_heatmap.model.sharing import Sharing
+from hpc_heatmap.model.torch import TorchNetwork
+
+__all__ = ["ProgramNetwork", "capture_model", "has_bfloat16"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class ProgramNetwork:
+    """A program on the CPU; batches lie channels last.
+
+    Parameters
+    ----------
+    program
+        The network.
+    execution
+        In which numbers, and where windows part.
+    threads
+        Threads of one inference; it holds for the whole process.
+    """
+
+    channels_last = True
+
+    def __init__(self, program: Program, execution: Execution, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self._dtype = getattr(torch, execution.precision)
+        with torch.inference_mode():
+            self._steps = Steps(program, self._dtype)
+        self.shared: SharedWindows | None = None
+        if execution.cut is not None:
+            sharing = Sharing(execution.cut, execution.jump_px, execution.cost)
+            self.shared = SharedWindows(self._steps, sharing)
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Logits of a normalised batch (n, 3, height, width)."""
+        with torch.inference_mode():
+            return _array(self._steps.run({INPUT: self._tensor(batch)}))
+
+    def patch_logits(
+        self, patch: Floats, windows: tuple[int, int], stride_px: int, batch_size: int
+    ) -> Iterator[Floats]:
+        """Logits of all windows of a patch, in batches of whole rows.
+
+        Parameters
+        ----------
+        patch
+            (3, height, width), normalised: from the first window's first pixel to the last one's
+            last.
+        windows
+            Rows and columns of windows.
+        stride_px
+            From one to the next.
+        batch_size
+            Windows at once, but for one row at least.
+        """
+        if self.shared is None:
+            raise ModelError("This network does not share work between windows.")
+        batches = self.shared.logits(self._tensor(patch[None]), windows, stride_px, batch_size)
+        while True:
+            with torch.inference_mode():
+                logits = next(batches, None)
+                if logits is None:
+                    return
+                array = _array(logits)
+            yield array
+
+    def _tensor(self, batch: Floats) -> torch.Tensor:
+        tensor = torch.from_numpy(batch).to(self._dtype)
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _array(logits: torch.Tensor) -> Floats:
+    array: Floats = logits.float().numpy()
+    return array
+
+
+#: The last program that was captured, by the model's sha256 and the side of its windows: a run is
+#: planned and written in one process.
+_captured: dict[tuple[str, int], Program] = {}
+
+
+def capture_model(path: Path, sha256: str, side_px: int) -> Program:
+    """The program of a model file of torch.
+
+    Raises
+    ------
+    CaptureError
+        It cannot be written as one.
+    ModelError
+        It cannot be loaded.
+    """
+    key = sha256, side_px
+    if key not in _captured:
+        if path.suffix == ".onnx":
+            raise CaptureError("it is an ONNX model, which ONNX Runtime runs")
+        module: Any = TorchNetwork(path, 1).module
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = capture(module, side_px)
+        _captured.clear()
+        _captured[key] = program
+    return _captured[key]
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16 faster than in float32."""
+    check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return bool(check is not None and check() and capability.startswith("AVX512"))
