@@ -5,7 +5,8 @@
 One slide is grouped and scored for real, with a group for each tissue cell; its files, as the real
 writers wrote them, stand in every other slide's folder too. Of the run so made, these are measured,
 each in a process of its own: `status`, `resume` of a run in which nothing is missing, and `resume`
-of one in which ten groups of each slide are: until its first task is submitted.
+of one in which ten groups of each slide are, until its first task is submitted; and the master's
+own time for a task.
 """
 
 from __future__ import annotations
@@ -41,11 +42,29 @@ try:
 except KeyboardInterrupt:
     found = f"submits, {len(master._queue)} tasks wait"
 """
+#: Tasks of one group that are done at once: what is left is the master's own time.
+_MASTER = """
+from hpc_heatmap.stages.task import Stage
+n = 0
+class Instant(InProcessScheduler):
+    slots = max_array = 1000
+    def submit(self, tasks):
+        global n
+        for task in tasks:
+            n += 1
+            for group in task.groups:
+                run.paths.slide(task.slide_id).group_scores(group).touch()
+        return [_DoneJob() for task in tasks]
+run = Run(sys.argv[1])
+launch = LaunchSettings(task_minutes=1e-9)
+found = Master(run.paths, run.file, Instant(), launch, lambda status: None).drive().state.value
+found = f"{n} tasks, {found}"
+"""
 _PROGRAM = """
 import resource, sys, time
 from hpc_heatmap.runs.run import Run
 from hpc_heatmap.runs.master import Master
-from hpc_heatmap.schedulers.in_process import InProcessScheduler
+from hpc_heatmap.schedulers.in_process import InProcessScheduler, _DoneJob
 from hpc_heatmap.settings import LaunchSettings
 began, cpu = time.perf_counter(), time.process_time()
 {body}
@@ -114,6 +133,10 @@ def main() -> None:
             for group in range(10):
                 run.paths.slide(entry.id).group_scores(group).unlink()
         measured("resume, 10 groups of each slide missing", _RESUME, run.root)
+        for entry in slides:
+            for group in range(100):
+                run.paths.slide(entry.id).group_scores(group).unlink(missing_ok=True)
+        measured("the master, 100 tasks of each slide that take no time", _MASTER, run.root)
         command = [sys.executable, "-m", "hpc_heatmap", "status", str(run.root), "--json"]
         began = time.perf_counter()
         subprocess.run(command, capture_output=True, check=True)

@@ -23,7 +23,7 @@ from hpc_heatmap.formats.atomic import storage_errors
 from hpc_heatmap.formats.group_file import GroupHeader, open_groups, write_groups
 from hpc_heatmap.runs.tuning.page_cache import cached_share, drop_from_memory
 
-__all__ = ["GROUP_SIZES", "Reading", "Tuning", "tune"]
+__all__ = ["GROUP_SIZES", "Reading", "Tuning", "file_system", "tune"]
 
 #: The paper's Fig. 5 goes to 1,600 patches.
 GROUP_SIZES = (16, 64, 100, 400, 900, 1600)
@@ -171,7 +171,7 @@ def tune(
         readings, memory_bytes, start_s, windows_per_s, window_px, stride_px or window_px // 4
     )
     return Tuning(
-        root, _file_system(root), window_px, tuple(readings), start_s, memory_bytes, recommended,
+        root, file_system(root), window_px, tuple(readings), start_s, memory_bytes, recommended,
         (*reasons, _honesty(readings)),
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def _honesty(readings: Sequence[Reading]) -> str:
     )
 
 
-def _file_system(path: Path) -> str:
+def file_system(path: Path) -> str:
     """Kind and source of the file system of a path."""
     found = ("unknown", "")
     longest = -1
