@@ -76,6 +76,9 @@ def test_a_file_system_that_is_too_slow_bounds_the_run() -> None:
     assert run.read_bytes == 100e9
     assert run.wall_s >= 100
     assert simulate(slides, ClusterModel(nodes=100)).wall_s < 80
+    # One client alone could read more than there is.
+    shared = cluster.model_copy(update={"client_bytes_per_s": 2e9})
+    assert simulate(slides, shared).wall_s >= 100
 
 
 def test_loads_of_a_run_that_was() -> None:

@@ -105,8 +105,10 @@ class _Simulation:
             self._slots.items += range(cluster.nodes)
         self._controller = simpy.Resource(self.env) if cluster.dispatch_s else None
         self._streams: simpy.Resource | None = None
+        self._stream_bytes_per_s = cluster.client_bytes_per_s
         if cluster.bandwidth_bytes_per_s:
             streams = max(1, int(cluster.bandwidth_bytes_per_s // cluster.client_bytes_per_s))
+            self._stream_bytes_per_s = cluster.bandwidth_bytes_per_s / streams
             self._streams = simpy.Resource(self.env, streams)
         #: When each node is back; tasks that run on it until then.
         self._away_until = [0.0] * cluster.nodes
@@ -253,7 +255,7 @@ class _Simulation:
             if n_bytes and self._streams:
                 with self._streams.request() as mine:
                     yield mine
-                    yield env.timeout(n_bytes / cluster.client_bytes_per_s)
+                    yield env.timeout(n_bytes / self._stream_bytes_per_s)
             busy_s = self._seconds(piece)
             yield env.timeout(busy_s)
             wall_s = env.now - started
