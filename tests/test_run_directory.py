@@ -22,6 +22,7 @@ ID = "slide"
 SOMETIMES = {
     "failures/ID-STAGE*.json",
     "model/traced.pt",
+    "slides/ID/stain.png",
     "jobs/SESSION/submitted-*.json",
     "master.json",
     "master.log",
@@ -144,3 +145,19 @@ def test_every_dataset_is_documented_and_there(
 
 def test_no_partial_files_stay(finished: hpc_heatmap.Run) -> None:
     assert list(finished.root.rglob(".*")) == []
+
+
+def test_pickles_of_tasks_that_ended_well_are_gone_and_logs_stay(
+    finished: hpc_heatmap.Run,
+) -> None:
+    assert list(finished.root.rglob("*.pkl")) == []
+    logs = list(finished.paths.jobs.glob("*/*_log.out"))
+    assert len(logs) == len(list(finished.paths.tasks.iterdir())) >= 3
+
+
+def test_the_number_of_files_keeps_its_bound(finished: hpc_heatmap.Run) -> None:
+    files = [p for p in finished.root.rglob("*") if p.is_file()]
+    groups = finished.status().slides[ID].groups
+    tasks = len(list(finished.paths.tasks.iterdir()))
+    arrays = len(list(finished.paths.jobs.glob("*/*.sh")))
+    assert len(files) <= groups + 8 * len(finished.slides) + 2 * tasks + 2 * arrays + 10

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from hpc_heatmap.formats.hdf5 import COMPRESSED, open_for_reading, open_for_writing
 from hpc_heatmap.geometry import Geometry
 
-__all__ = ["BLOCK", "Heatmap", "write_heatmap"]
+__all__ = ["BLOCK", "Heatmap", "ScoreMap", "write_heatmap"]
 
 KIND = "hpc-heatmap heatmap"
 VERSION = 1
@@ -165,6 +165,21 @@ class _Level:
 
     def __getitem__(self, key: Any) -> Any:
         return self._dataset[key]
+
+
+class ScoreMap(Protocol):
+    """Scores on a lattice, wherever they are kept."""
+
+    @property
+    def origin_px(self) -> tuple[float, float]:
+        """Position of sample (0, 0), (x, y), level-0 pixels."""
+
+    @property
+    def step_px(self) -> tuple[float, float]:
+        """Distance of samples, (x, y), level-0 pixels."""
+
+    def dataset(self) -> Any:
+        """The scores (rows, columns) as an array, or an HDF5 dataset."""
 
 
 class Heatmap:
