@@ -1,6 +1,6 @@
 """Heatmaps, ``heatmap.h5``: scores on the lattice with a pyramid, read lazily.
 
-Each level ``levels/N`` is a chunked float32 dataset (rows, columns), NaN where there
+Each level ``levels/N`` is a chunked, compressed float32 dataset (rows, columns), NaN where there
 is no tissue; level 0 has the scores themselves, each further level the mean of the scored samples
 in 2 x 2 of the one before. The attributes ``origin_px`` (of sample (0, 0)) and ``step_px``, both
 (x, y), place the samples in level-0 pixels, pixel-centre convention.
@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap.formats.hdf5 import open_for_reading, open_for_writing
+from hpc_heatmap.formats.hdf5 import COMPRESSED, open_for_reading, open_for_writing
 from hpc_heatmap.geometry import Geometry
 
 __all__ = ["BLOCK", "Heatmap", "ScoreMap", "write_heatmap"]
@@ -29,6 +29,9 @@ VERSION = 1
 CHUNK = 256
 #: Side of what is worked on at once, samples.
 BLOCK = 512
+#: Says of a chunk that both filters of its dataset, shuffle and gzip, were left out: scores
+#: hardly get smaller by them, and they would take most of the time. NaN does.
+_NOT_COMPRESSED = 0b11
 #: The coarsest level has no side longer than this.
 COARSEST = 256
 
@@ -88,6 +91,7 @@ def _create_level(
         np.float32,
         chunks=tuple(min(CHUNK, n) for n in shape),
         fillvalue=np.nan,
+        **COMPRESSED,
     )
     level.attrs["origin_px"], level.attrs["step_px"] = origin, step
     return level
@@ -109,8 +113,12 @@ def _fill(
             for top in range(0, n, CHUNK):
                 for left in range(0, m, CHUNK):
                     chunk = block[top : top + CHUNK, left : left + CHUNK]
-                    if not np.isnan(chunk).all():
-                        y, x = row + top, column + left
+                    empty = np.isnan(chunk)
+                    y, x = row + top, column + left
+                    if chunk.shape == level.chunks and not empty.any():
+                        data = np.ascontiguousarray(chunk)
+                        level.id.write_direct_chunk((y, x), data, _NOT_COMPRESSED)
+                    elif not empty.all():
                         level[y : y + chunk.shape[0], x : x + chunk.shape[1]] = chunk
     return filled
 
