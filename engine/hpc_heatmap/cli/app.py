@@ -246,6 +246,11 @@ app.command(
     help="Say what a run would cost: patches, groups, bytes, windows, core-hours, wall time.",
 )
 app.command(
+    "hpc_heatmap.cli.tune:tune",
+    name="tune",
+    help="Measure reading against group size on a file system, and say the best size.",
+)
+app.command(
     "hpc_heatmap.cli.report:report",
     name="report",
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
