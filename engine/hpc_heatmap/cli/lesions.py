@@ -57,9 +57,8 @@ def lesions(
     The run itself stays as it is. The files are for `evaluate froc --detections`.
     """
     from hpc_heatmap.formats.camelyon_csv import detections_of, write_camelyon_csv
-    from hpc_heatmap.formats.decimation import decimate
     from hpc_heatmap.runs.run import open_run
-    from hpc_heatmap.runs.slide_scores import gated_slides
+    from hpc_heatmap.runs.slide_scores import gated_slides, heatmap_at
     from hpc_heatmap.stages.lesion_methods import find_lesions
 
     if (gate is None) != (scores is None):
@@ -73,10 +72,9 @@ def lesions(
     silent = gated_slides(run, scores, score, gate) if scores and gate is not None else set()
     window, stride = run.file.model.window_px, run.file.stride_px
     found = {}
-    for name, slide in run.slides.items():
-        with slide.heatmap as heatmap:
-            at_stride = decimate(heatmap, window, stride, stride)
-        here = [] if name in silent else find_lesions(at_stride, settings, window, stride)
+    for name in run.slides:
+        heatmap = heatmap_at(run, name, stride)
+        here = [] if name in silent else find_lesions(heatmap, settings, window, stride)
         found[name] = detections_of(here)
     for name, marks in found.items():
         write_camelyon_csv(out / f"{name}.csv", marks)

@@ -12,11 +12,12 @@ from hpc_heatmap.errors import EvaluationError, FormatError
 from hpc_heatmap.evaluation.score_table import read_score_table
 from hpc_heatmap.evaluation.slide_features import FEATURES, lattice_unit, slide_features
 from hpc_heatmap.evaluation.slide_forest import SlideForest
+from hpc_heatmap.formats.decimation import Decimated, decimate
 from hpc_heatmap.runs.run import Run
 
 __all__ = [
-    "MEASURES", "check_measure", "features_of", "gated_slides", "labels_of_run", "run_features",
-    "slide_scores",
+    "MEASURES", "check_measure", "features_of", "gated_slides", "heatmap_at", "labels_of_run",
+    "run_features", "slide_scores",
 ]  # fmt: skip
 
 #: What a slide can be scored by without a forest: the highest score of its heatmap, or a feature.
@@ -33,8 +34,9 @@ def run_features(run: Run) -> dict[str, dict[str, float]]:
     EvaluationError
         A slide has no heatmap yet.
     """
+    window, stride = run.file.model.window_px, run.file.stride_px
     return {
-        name: features_of(finished_heatmap(run, name), run.file.model.window_px, run.file.stride_px)
+        name: features_of(heatmap_at(run, name, stride).scores, window, stride)
         for name in run.slides
     }
 
@@ -48,18 +50,19 @@ def features_of(
     return slide_features(scores, lattice_unit(window_px, stride_px)) | {"max": highest}
 
 
-def finished_heatmap(run: Run, slide: str) -> npt.NDArray[np.float32]:
-    """Scores of a slide.
+def heatmap_at(run: Run, slide: str, stride_px: int) -> Decimated:
+    """Scores of a slide at the run's stride, or at a multiple of it.
 
     Raises
     ------
     EvaluationError
         The slide has no heatmap yet.
+    SettingsError
+        It is not such a stride.
     """
     try:
         with run.slides[slide].heatmap as heatmap:
-            scores: npt.NDArray[np.float32] = heatmap.dataset()[:]
-            return scores
+            return decimate(heatmap, run.file.model.window_px, run.file.stride_px, stride_px)
     except FormatError as error:
         raise EvaluationError(
             f"The slide {slide} of {run.root} has no heatmap: finish it with `hpc-heatmap resume "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap.errors import EvaluationError, FormatError, SettingsError
+from hpc_heatmap.errors import SettingsError
 from hpc_heatmap.evaluation.auc import Auc, Comparison, auc, compare, roc
 from hpc_heatmap.evaluation.bootstrap import Interval, bootstrap_froc
 from hpc_heatmap.evaluation.detections import Detections
@@ -31,11 +31,10 @@ from hpc_heatmap.evaluation.lesions import LesionMap
 from hpc_heatmap.evaluation.slide_forest import SlideForest
 from hpc_heatmap.evaluation.truth import Grid, Truth
 from hpc_heatmap.formats.camelyon_csv import detections_of
-from hpc_heatmap.formats.decimation import Decimated, decimate
 from hpc_heatmap.formats.lesion_files import Lesion
 from hpc_heatmap.runs.report import report_run
 from hpc_heatmap.runs.run import Run, RunSlide
-from hpc_heatmap.runs.slide_scores import features_of, slide_scores
+from hpc_heatmap.runs.slide_scores import features_of, heatmap_at, slide_scores
 from hpc_heatmap.stages.lesion_methods import find_lesions
 from hpc_heatmap.stages.task import Stage
 
@@ -235,7 +234,7 @@ def _look(
 ) -> None:
     """Find the lesions and features of a slide at a stride."""
     window = run.file.model.window_px
-    scores = _at_stride(run, slide, stride)
+    scores = heatmap_at(run, slide.id, stride)
     found: list[Lesion] = find_lesions(scores, run.settings, window, stride)
     if slides is not None:
         features = features_of(scores.dataset(), window, stride)
@@ -248,17 +247,6 @@ def _look(
     if lesions is not None:
         marks = _marks(slide, found)
         into.hits.append(match(slide.id, marks, known, lesions.grid.pixel_px))
-
-
-def _at_stride(run: Run, slide: RunSlide, stride: int) -> Decimated:
-    try:
-        with slide.heatmap as heatmap:
-            return decimate(heatmap, run.file.model.window_px, run.file.stride_px, stride)
-    except FormatError as error:
-        raise EvaluationError(
-            f"The slide {slide.id} of {run.root} has no heatmap: finish it with `hpc-heatmap "
-            f"resume {run.root}` first."
-        ) from error
 
 
 def _marks(slide: RunSlide, lesions: Sequence[Lesion]) -> Detections:
