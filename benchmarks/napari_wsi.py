@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +39,45 @@ GOALS = {"first": 2.5, "pan": 2.0, "zoom": 2.0, "jump": 2.0, "memory": 1 / 0.7}
 
 
 def draw_slide(path: Path) -> None:
-    """Write a slide whose middle is stained tissue and whose corners are glass."""
+    """Write a slide whose middle is stained tissue and whose corners are glass.
+
+    The tissue repeats itself every 1,024 px, so each of its tiles is encoded once; readers decode
+    every one of them.
+    """
     import numpy as np
+    import tifffile
 
     sys.path.insert(0, str(ROOT / "tests"))
-    from slides import GLASS_RGB, _stained_texture, write_slide
+    from slides import GLASS_RGB, _encoded, _stained_texture
 
-    def pixels_at(x: int, y: int, w: int, h: int, downsample: int) -> Any:
-        column = (x + np.arange(w) + 0.5) * downsample - SIDE_PX / 2
-        row = (y + np.arange(h) + 0.5) * downsample - SIDE_PX / 2
-        inside = np.hypot(row[:, None], column) < 0.47 * SIDE_PX
-        if not inside.any():
-            return None
+    tile_px = 256
+
+    def tiles(downsample: int, side_px: int) -> Iterator[bytes]:
         texture = _stained_texture(downsample)
-        side = len(texture)
-        pixels = texture[((y + np.arange(h)) % side)[:, None], (x + np.arange(w)) % side]
-        # Slow changes of brightness, so that places differ.
-        shade = 1 + 0.08 * np.sin(row / 2900)[:, None] * np.cos(column / 2300)
-        pixels = np.clip(pixels * shade[..., None], 0, 255).astype(np.uint8)
-        pixels[~inside] = GLASS_RGB
-        return pixels
+        texture = np.tile(texture, (-(-tile_px // len(texture)),) * 2 + (1,))
+        encoded: dict[tuple[int, int] | None, bytes] = {}
+        for top in range(0, side_px, tile_px):
+            for left in range(0, side_px, tile_px):
+                y, x = ((n + tile_px / 2) * downsample - SIDE_PX / 2 for n in (top, left))
+                place = top % len(texture), left % len(texture)
+                key = place if math.hypot(x, y) < 0.47 * SIDE_PX else None
+                if key not in encoded:
+                    tile = np.full((tile_px, tile_px, 3), GLASS_RGB, np.uint8)
+                    if key is not None:
+                        tile = texture[place[0] :, place[1] :][:tile_px, :tile_px]
+                    encoded[key] = _encoded("jpeg", 80, "420", np.ascontiguousarray(tile))
+                yield encoded[key]
 
     partial = path.with_name("drawing.tiff")
-    write_slide(
-        partial, pixels_at, SIDE_PX, SIDE_PX, spacing_um=SPACING_UM, downsamples=(1, 4, 16, 64),
-        quality=80, subsampling="420",
-    )  # fmt: skip
+    with tifffile.TiffWriter(partial) as writer:
+        for downsample in (1, 4, 16, 64):
+            side_px = SIDE_PX // downsample
+            writer.write(
+                tiles(downsample, side_px), shape=(side_px, side_px, 3), dtype=np.uint8,
+                tile=(tile_px, tile_px), photometric="ycbcr", compression="jpeg",
+                subsampling=(2, 2), subfiletype=int(downsample > 1), metadata=None,
+                resolution=(1e4 / (SPACING_UM * downsample),) * 2, resolutionunit="CENTIMETER",
+            )  # fmt: skip
     os.replace(partial, path)
 
 
