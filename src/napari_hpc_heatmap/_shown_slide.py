@@ -10,7 +10,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QObject, QTimer
 
 from hpc_heatmap import Run
-from napari_hpc_heatmap._background import Background
+from hpc_heatmap.errors import HpcHeatmapError
 from napari_hpc_heatmap._keys import bind_keys
 from napari_hpc_heatmap._run_layers import run_slide_layers
 
@@ -18,7 +18,9 @@ __all__ = ["SlideShow"]
 
 
 class SlideShow(QObject):  # type: ignore[misc]
-    """Opens layers beside the window, and adds them one by one, so that it never waits for all.
+    """Adds layers one by one, so that the window draws between them.
+
+    They are made in the window's thread: napari's layers may be refreshed while they are made.
 
     Parameters
     ----------
@@ -31,7 +33,6 @@ class SlideShow(QObject):  # type: ignore[misc]
     def __init__(self, viewer: Any, say: Callable[[str], None], parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._say = viewer, say
-        self._background = Background(self)
         self._opening: str | None = None
 
     def show(self, run: Run, slide_id: str) -> None:
@@ -44,14 +45,13 @@ class SlideShow(QObject):  # type: ignore[misc]
                 layer.visible = layer.name in mine
         if self._opening == slide_id:
             return
+        try:
+            layers = run_slide_layers(run, run.slides[slide_id])
+        except (HpcHeatmapError, OSError) as error:
+            self._say(f"⚠ {error}")
+            return
         self._opening = slide_id
-        self._background.call(
-            lambda: run_slide_layers(run, run.slides[slide_id]), self._opened, self._failed
-        )
-
-    def _failed(self, error: Exception) -> None:
-        self._opening = None
-        self._say(f"⚠ {error}")
+        self._opened(layers)
 
     def _opened(self, layers: list[Layer]) -> None:
         there = {layer.name for layer in self._viewer.layers}
