@@ -184,7 +184,7 @@ def stride16_adaptive(bench: Bench) -> list[float]:
         ratios.append(full_s / (coarse_s + refined * full_s))
     bench.say(
         f"cells to refine are decided on a drawn lesion of 5% of {n_cells**2} cells by its "
-        f"darkness: {refined:.1%}; times of a cell are those of GoogLeNet, coarse stride {coarse_px}"
+        f"darkness: {refined:.1%}; times are GoogLeNet's, coarse stride {coarse_px}"
     )
     return ratios
 

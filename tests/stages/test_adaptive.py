@@ -100,12 +100,9 @@ def test_a_lower_limit_refines_more(groups_file, limit):
 
 def test_a_network_that_shares_gives_the_same_bits(groups_file):
     members, geometry = read_group(groups_file, 16)
-    some = members.patch(len(members.cells) // 2)
-
     fed = Descriptor(**descriptor(patch_size_pixels=64))
-    batch = torch.from_numpy(
-        np.stack([fed.prepare(some[k : k + 64, :64]) for k in range(0, 64, 16)])
-    )
+    patches = map(members.patch, range(0, len(members.cells), 7))
+    batch = torch.from_numpy(np.stack([fed.prepare(patch[:64, :64]) for patch in patches]))
     program = capture(spread(network("resnet"), batch), 64)
     cut = share(program, 16, 4)
     execution = Execution(backend="program", stride_px=16, cut=cut.cut, jump_px=cut.jump_px)
