@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from slides import landmark_slide
 
 ROOT = Path(__file__).parents[1]
 PLUGIN_ONLY = {"magicgui>=0.10", "napari>=0.9.2"}
@@ -101,3 +102,42 @@ def test_engine_alone_in_a_fresh_environment_runs(tmp_path: Path) -> None:
     call(command, "demo", "slide.tiff", "--out", "run", "--quiet")
     assert '"state": "done"' in call(command, "status", "run", "--json")
     assert (tmp_path / "run" / "slides" / "slide" / "overview.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["editable", "pip install .", "wheel"])
+def test_napari_finds_the_plugin_and_opens_a_slide(way: str, tmp_path: Path) -> None:
+    """However it was installed: the manifest is valid, is discovered, and its reader reads."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    source, place = str(ROOT), tmp_path / "site"
+    if way == "wheel":
+        subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", str(tmp_path), source], check=True)
+        (source,) = map(str, tmp_path.glob("*.whl"))
+    environment = dict(os.environ)
+    if way == "editable":
+        place = ROOT
+    else:
+        # What it needs is here already; what is installed beside it comes first on the path.
+        call = [*pip, "install", "-q", "--no-deps", "--target", str(place), source]
+        subprocess.run(call, check=True)
+        environment["PYTHONPATH"] = str(place)
+    slide = landmark_slide(tmp_path / "slide.tiff", 600, 500, (300, 250), 40, downsamples=(1,))
+    program = f"""
+import napari_hpc_heatmap, hpc_heatmap
+from npe2 import PluginManager
+from napari.components import ViewerModel
+assert napari_hpc_heatmap.__file__.startswith({str(place)!r}), napari_hpc_heatmap.__file__
+assert hpc_heatmap.__file__.startswith({str(place)!r}), hpc_heatmap.__file__
+PluginManager.instance().discover()
+PluginManager.instance().get_manifest("napari-hpc-heatmap").validate_imports()
+(layer,) = ViewerModel().open({str(slide)!r}, plugin="napari-hpc-heatmap")
+assert type(layer).__name__ == "SlideLayer" and layer.data[0].shape == (500, 600, 3)
+"""
+    for command in (
+        [sys.executable, "-c", program],
+        [sys.executable, "-m", "npe2", "validate", "napari-hpc-heatmap"],
+    ):
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr + done.stdout

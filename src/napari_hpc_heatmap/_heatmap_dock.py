@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HeatmapDock"]
 
+_LOOK_NAMES = {Look.FILL: "areas", Look.CONTOUR: "contours"}
+
 
 class HeatmapDock(QWidget):  # type: ignore[misc]
     """Controls of one heatmap at a time: the one that is selected in the layer list, if one is.
@@ -43,11 +45,12 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.colour = QComboBox()
         self.colour.addItems(list(COLOURS))
         self.look = QComboBox()
-        self.look.addItem("areas", Look.FILL)
-        self.look.addItem("contours", Look.CONTOUR)
+        self.look.addItems([_LOOK_NAMES[look] for look in Look])
         self.toggle = QPushButton("Hide or show (H)")
         self.hint = QLabel("Open a heatmap or a run directory.")
         self.hint.setWordWrap(True)
+        # Wide enough for its title.
+        self.setMinimumWidth(300)
         form = QFormLayout(self)
         form.addRow("heatmap:", self.layers)
         form.addRow("threshold:", self.threshold)
@@ -61,9 +64,7 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.threshold.valueChanged.connect(lambda value: self._set("threshold", value))
         self.opacity.valueChanged.connect(lambda value: self._set("opacity", value))
         self.colour.currentTextChanged.connect(lambda text: self._set("colour", text))
-        self.look.currentIndexChanged.connect(
-            lambda _: self._set("look", self.look.currentData(Qt.ItemDataRole.UserRole))
-        )
+        self.look.currentIndexChanged.connect(lambda index: self._set("look", list(Look)[index]))
         self.toggle.clicked.connect(lambda: toggle_heatmaps(self.viewer))
         viewer.layers.events.inserted.connect(self._list)
         viewer.layers.events.removed.connect(self._list)
@@ -128,7 +129,7 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
                 widget.setValue(value)
         with signals_blocked(self.colour), signals_blocked(self.look):
             self.colour.setCurrentText(layer.colour)
-            self.look.setCurrentIndex(self.look.findData(layer.look))
+            self.look.setCurrentIndex(list(Look).index(layer.look))
 
     def _set(self, name: str, value: object) -> None:
         if self._layer is not None:
@@ -138,7 +139,6 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
 def _slider(tip: str) -> QLabeledDoubleSlider:
     slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
     slider.setRange(0.0, 1.0)
-    slider.setSingleStep(0.01)
     slider.setDecimals(2)
     slider.setToolTip(tip)
     return slider

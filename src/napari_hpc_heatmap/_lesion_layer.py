@@ -24,7 +24,7 @@ _COLOUR = "#00e5ff"
 #: Width of an outline, level-0 pixels.
 _EDGE_PX = 6.0
 #: Least and largest size of a point on the screen, pixels.
-_POINT_SIZES = (9, 60)
+_POINT_SIZES = (9, 16)
 
 
 class _Points(ScoreStatus, Points):  # type: ignore[misc]
@@ -111,10 +111,10 @@ def make_lesion_layers(
         features=features,
         size=np.sqrt(4 * areas_px / math.pi) if len(lesions) else 10,
         canvas_size_limits=_POINT_SIZES,
-        symbol="ring",
-        face_color=_COLOUR,
+        symbol="disc",
+        face_color="transparent",
         border_color=_COLOUR,
-        border_width=0.05,
+        border_width=0.2,
         metadata=metadata,
         **options,
     )

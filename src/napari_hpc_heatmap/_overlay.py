@@ -95,7 +95,7 @@ class HeatmapLayer(ScoreStatus, Image):  # type: ignore[misc]
             multiscale=True,
             rgb=False,
             contrast_limits=(0.0, 1.0),
-            colormap=self._colormap(),
+            colormap=self._colours(),
             blending="translucent_no_depth",
             interpolation2d="nearest",
             metadata=metadata,
@@ -124,7 +124,7 @@ class HeatmapLayer(ScoreStatus, Image):  # type: ignore[misc]
         )
         return levels, self.world.place(step, origin)
 
-    def _colormap(self) -> Any:
+    def _colours(self) -> Any:
         return heatmap_colormap(self._colour, self._threshold, opaque=self._look is Look.CONTOUR)
 
     def show_scores(self, scores: HeatmapSource) -> None:
@@ -158,7 +158,7 @@ class HeatmapLayer(ScoreStatus, Image):  # type: ignore[misc]
     @threshold.setter
     def threshold(self, value: float) -> None:
         self._threshold = float(value)
-        self.colormap = self._colormap()
+        self.colormap = self._colours()
         if self._look is Look.CONTOUR:
             self._rearrange()
         self.events.threshold(value=self._threshold)
@@ -173,7 +173,7 @@ class HeatmapLayer(ScoreStatus, Image):  # type: ignore[misc]
         if value not in COLOURS:
             raise ValueError(f"There is no colour {value!r}: choose one of {', '.join(COLOURS)}.")
         self._colour = value
-        self.colormap = self._colormap()
+        self.colormap = self._colours()
         self.events.colour(value=value)
 
     @property
@@ -186,7 +186,7 @@ class HeatmapLayer(ScoreStatus, Image):  # type: ignore[misc]
         if self._look is Look(value):
             return
         self._look = Look(value)
-        self.colormap = self._colormap()
+        self.colormap = self._colours()
         self._rearrange()
         self.events.look(value=self._look)
 

@@ -52,13 +52,13 @@ class Screen:
         self.pause_s = pause_s
         self._pending: dict[TileKey, Future[RGB]] = {}
         self._told_at = 0.0
+        self._is_exact = True
         self._lock = threading.Lock()
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that was read for the screen is exact."""
-        with self._lock:
-            return not self._pending
+        """Whether the last read gave exact pixels alone."""
+        return self._is_exact
 
     def read(self, level: Level, rows: range, columns: range) -> RGB:
         """Pixels of a level, previews where tiles do not come in time."""
@@ -70,13 +70,17 @@ class Screen:
         futures = self._ask(level, {k: t for k, t in tiles.items() if k not in there})
         wait(futures.values(), max(0.0, deadline - time.monotonic()))
         pixels = np.empty((len(rows), len(columns), 3), np.uint8)
+        late: dict[TileKey, Future[RGB]] = {}
         for key, tile in tiles.items():
             source = there.get(key)
             if source is None:
-                future = futures[key]
-                source = future.result() if future.done() else level.preview(tile)
+                if futures[key].done():
+                    source = futures[key].result()
+                else:
+                    late[key], source = futures[key], level.preview(tile)
             level.paste(pixels, rows, columns, tile, source)
-        self._wait_for({key: f for key, f in futures.items() if not f.done()})
+        self._is_exact = not late
+        self._wait_for(late)
         return pixels
 
     def _ask(

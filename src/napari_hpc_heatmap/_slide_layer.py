@@ -46,7 +46,6 @@ class SlideLayer(ScoreStatus, Image):  # type: ignore[misc]
             multiscale=True,
             **(self.world.place((1, 1), (0, 0)) | given | options),
         )
-        weakref.finalize(self, pyramid.forget)
 
     @property
     def slide(self) -> Slide:
@@ -60,8 +59,8 @@ class SlideLayer(ScoreStatus, Image):  # type: ignore[misc]
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that is drawn is exact, with no preview left in it."""
-        return self._screen is None or self._screen.is_complete
+        """Whether all that is drawn is exact: no preview is left in it."""
+        return not self.visible or self._screen is None or self._screen.is_complete
 
     @property
     def icc_to_srgb(self) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +50,7 @@ class SlidePyramid:
     Parameters
     ----------
     slide
-        The slide; it stays open as long as the pyramid lives.
+        The slide; it is closed when the pyramid is gone.
     cache, threads
         Where tiles are kept, and what decodes them.
     recolour
@@ -66,8 +68,12 @@ class SlidePyramid:
         self.cache = cache
         self.threads = threads
         self._recolour = recolour
+        self._finding_out = threading.Lock()
         self.key = next(_numbers)
+        self._keys = [self.key]
         self.levels = self._make_levels()
+        # Whoever decodes a tile holds the pyramid, so nothing is being read then.
+        weakref.finalize(self, _let_go, slide, cache, self._keys).atexit = False
 
     def _make_levels(self) -> list[Level]:
         levels: list[Level] = []
@@ -97,7 +103,13 @@ class SlidePyramid:
         # Work that has begun still puts its tiles, in the old colours, under the old key.
         self.forget()
         self.key = next(_numbers)
+        self._keys.append(self.key)
         self.__dict__.pop("coarsest", None)
+
+    def find_out(self, own: int) -> None:
+        """Have the slide find out, in one thread, how it reads one of its own levels fastest."""
+        with self._finding_out:
+            self.slide.jpeg_level(own)
 
     @functools.cached_property
     def coarsest(self) -> RGB:
@@ -109,6 +121,12 @@ class SlidePyramid:
     def forget(self) -> None:
         """Drop the tiles from memory; they are decoded again when they are looked at."""
         self.cache.discard(self.key)
+
+
+def _let_go(slide: Slide, cache: TileCache, keys: list[int]) -> None:
+    slide.close()
+    for key in keys:
+        cache.discard(key)
 
 
 def _factor(slide: Slide, level: int) -> tuple[float, float]:
@@ -190,6 +208,7 @@ class Level:
         """Pixels of one of the slide's own levels, uncoloured."""
         assert self._own is not None
         try:
+            self.pyramid.find_out(self._own)
             return self.pyramid.slide.read_level(self._own, box)
         except HpcHeatmapError as error:
             _logger.warning("%s", error)

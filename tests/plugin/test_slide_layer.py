@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from chain import real_slide
+from PIL import ImageCms
 from slides import corrupt_tile, landmark_slide, write_slide
 
 from hpc_heatmap import Slide
 from hpc_heatmap.geometry import Box
 from napari_hpc_heatmap._decoding import DecodingThreads
 from napari_hpc_heatmap._screen import Screen
+from napari_hpc_heatmap._slide_layer import open_slide
 from napari_hpc_heatmap._slide_pyramid import TILE_PX, SlidePyramid
 from napari_hpc_heatmap._tile_cache import TileCache, TileKey
 
@@ -144,13 +147,15 @@ def test_a_screen_does_not_wait_and_is_never_black(tmp_path: Path) -> None:
     assert preview.min() > 0
     assert not told.is_set()
     pyramid.gate.set()
-    assert told.wait(30)
     deadline = time.monotonic() + 30
     while not screen.is_complete:
+        # Each announcement asks for one more look, and after the last one all is there.
+        assert told.wait(30)
+        told.clear()
+        with screen:
+            pixels = pyramid.levels[0][:, :]
         assert time.monotonic() < deadline
-        time.sleep(0.01)
-    with screen:
-        assert np.array_equal(pyramid.levels[0][:, :], exact)
+    assert np.array_equal(pixels, exact)
     # Whoever is no screen waits and gets the pixels.
     assert np.array_equal(np.asarray(pyramid.levels[0]), exact)
 
@@ -162,12 +167,39 @@ def test_what_is_not_looked_at_any_more_is_not_decoded(slide_path: Path) -> None
         pyramid.levels[0][:, :]
         pyramid.levels[0][:10, :10]
     pyramid.gate.set()
-    deadline = time.monotonic() + 30
-    while not screen.is_complete:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
     done = threading.Event()
     pyramid.threads.submit(done.set)
     assert done.wait(30)
     # Two threads had begun on a tile each; the first is wanted still. The coarsest level has two.
     assert len(pyramid.cache) <= 2 + 1 + 2
+
+
+def test_colours_follow_the_profile_when_that_is_chosen_and_only_then(tmp_path: Path) -> None:
+    """In the profile of this slide red is what blue is in sRGB, and the other way round."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"oXYZ"), (b"bXYZ", b"rXYZ"), (b"oXYZ", b"bXYZ")):
+        profile = profile.replace(old, new)
+    pixels = np.empty((600, 700, 3), np.uint8)
+    pixels[:] = (200, 30, 60)
+    path = tmp_path / "profile.tiff"
+    tifffile.imwrite(
+        path, pixels, tile=(256, 256), photometric="rgb", compression="zlib", metadata=None,
+        iccprofile=profile,
+    )  # fmt: skip
+    layer = open_slide(path)
+    assert layer.slide.icc_profile is not None
+    assert not layer.icc_to_srgb
+    assert np.array_equal(np.asarray(layer.data[0]), pixels)
+    layer.icc_to_srgb = True
+    assert np.abs(np.asarray(layer.data[0], int) - (60, 30, 200)).max() <= 2
+    assert np.abs(layer.pyramid.coarsest.astype(int) - (60, 30, 200)).max() <= 2
+    # What is scored stays raw.
+    assert np.array_equal(layer.slide.read_level(0, Box(0, 0, 700, 600)), pixels)
+    layer.icc_to_srgb = False
+    assert np.array_equal(np.asarray(layer.data[0]), pixels)
+
+
+def test_a_slide_without_a_profile_keeps_its_colours(slide_path: Path) -> None:
+    layer = open_slide(slide_path)
+    layer.icc_to_srgb = True
+    assert not layer.icc_to_srgb
