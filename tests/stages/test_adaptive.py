@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from chain import group
-from models import descriptor
-from networks import network, spread
 from slides import big_slide
 
 import hpc_heatmap
 from hpc_heatmap.errors import SettingsError
-from hpc_heatmap.execution import Execution
 from hpc_heatmap.formats.group_file import open_groups
 from hpc_heatmap.formats.score_file import read_scores, write_scores
-from hpc_heatmap.model import Descriptor, FunctionClassifier, NetworkClassifier
-from hpc_heatmap.model.capture import capture
-from hpc_heatmap.model.program_network import ProgramNetwork
-from hpc_heatmap.model.sharing import share
+from hpc_heatmap.model import FunctionClassifier
 from hpc_heatmap.stages.adaptive import score_adaptively
 from hpc_heatmap.stages.scoring import score_group
 
@@ -96,23 +89,6 @@ def test_a_lower_limit_refines_more(groups_file, limit):
     more, _ = score_adaptively(members, geometry, 64, limit / 2, model)
     fewer, _ = score_adaptively(members, geometry, 64, limit, model)
     assert (more.refined | ~fewer.refined).all()
-
-
-def test_a_network_that_shares_gives_the_same_bits(groups_file):
-    members, geometry = read_group(groups_file, 16)
-    fed = Descriptor(**descriptor(patch_size_pixels=64))
-    patches = map(members.patch, range(0, len(members.cells), 7))
-    batch = torch.from_numpy(np.stack([fed.prepare(patch[:64, :64]) for patch in patches]))
-    program = capture(spread(network("resnet"), batch), 64)
-    cut = share(program, 16, 4)
-    execution = Execution(backend="program", stride_px=16, cut=cut.cut, jump_px=cut.jump_px)
-    model = NetworkClassifier(ProgramNetwork(program, execution), fed)
-    assert model.shares(16)
-    full, _ = score_group(members, geometry, model)
-    limit = float(np.nanquantile(full.scores, 0.9))
-    found, _ = score_adaptively(members, geometry, 32, limit, model)
-    assert 0 < found.refined.sum() < len(found.refined)
-    np.testing.assert_array_equal(found.scores[found.refined], full.scores[found.refined])
 
 
 def test_score_files_keep_what_was_refined(groups_file, tmp_path):
