@@ -22,6 +22,7 @@ ID = "slide"
 SOMETIMES = {
     "failures/ID-STAGE*.json",
     "model/traced.pt",
+    "model/program.npz",
     "slides/ID/stain.png",
     "jobs/SESSION/submitted-*.json",
     "master.json",
@@ -122,8 +123,8 @@ def test_format_version_is_documented(finished: hpc_heatmap.Run) -> None:
     [
         ("groups.h5", "groups.h5", OTHER_LAYOUTS),
         ("lookup.h5", "lookup.h5", set()),
-        ("scores/NNNNNN.h5", "scores/000000.h5", set()),
-        ("heatmap.h5", "heatmap.h5", {"levels/1"}),
+        ("scores/NNNNNN.h5", "scores/000000.h5", {"refined"}),
+        ("heatmap.h5", "heatmap.h5", {"levels/1", "refined"}),
     ],
 )
 def test_every_dataset_is_documented_and_there(

@@ -95,6 +95,17 @@ class RunSettings(Settings):
     """Distance of scores in read pixels, from 1 to the model's window. Default: a quarter of the
     window. The paper uses 16, 64, 128 and 224."""
 
+    adaptive: bool = False
+    """Score at a coarse stride first, and at --stride only where a lesion could be."""
+
+    coarse_stride: PositiveInt | None = None
+    """Stride of the first pass of --adaptive, a multiple of --stride. Default: the largest one up
+    to half a window."""
+
+    adaptive_margin: float = Field(default=0.4, ge=0, le=1)
+    """How far below --threshold a coarse score may be, with --adaptive, for what is around it to be
+    scored at --stride."""
+
     spacing: PositiveFloat | None = None
     """Micrometres per pixel of the slides' level 0; overrides what they say."""
 
@@ -148,6 +159,28 @@ class RunSettings(Settings):
 
     nms_threshold: float = Field(default=0.5, gt=0, lt=1)
     """Non-maximum suppression: peaks are above it."""
+
+    def coarse_stride_px(self, stride_px: int, window_px: int) -> int | None:
+        """Stride of the first pass of an adaptive run; None for other runs.
+
+        Raises
+        ------
+        SettingsError
+            It does not fit the run's stride and window.
+        """
+        if not self.adaptive:
+            if self.coarse_stride is not None:
+                raise SettingsError("--coarse-stride is for --adaptive runs: give both or neither.")
+            return None
+        coarse = self.coarse_stride or max(1, window_px // 2 // stride_px) * stride_px
+        if coarse % stride_px or not stride_px < coarse <= window_px:
+            multiples = range(2 * stride_px, window_px + 1, stride_px)
+            choice = ", ".join(map(str, multiples[:8])) or "none at this --stride"
+            raise SettingsError(
+                f"A coarse stride of {coarse} px does not fit --stride {stride_px}: it must be a "
+                f"larger multiple of it, up to the window of {window_px} px ({choice})."
+            )
+        return coarse
 
     def n_p(self, patch_bytes: int) -> int:
         """Patches per group: given, or N_p = floor(M / S) (the paper, section III-B).

@@ -43,6 +43,7 @@ def write_heatmap(
     geometry: Geometry,
     scores_of_block: Callable[[int, int, int, int], Scores | None],
     attributes: dict[str, Any],
+    refined: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a heatmap block by block; memory does not depend on its size.
 
@@ -57,11 +58,15 @@ def write_heatmap(
         with (row, column, n, m); None where all of them are NaN.
     attributes
         More attributes of the file (slide, model, spacing).
+    refined
+        (cell rows, cell columns) False where an adaptive run has scored a cell coarsely.
     """
     with open_for_writing(path, KIND, VERSION) as file:
         size = (geometry.width_px * geometry.scale_x, geometry.height_px * geometry.scale_y)
         file.attrs["slide_size_px"] = size
         file.attrs.update(attributes)
+        if refined is not None:
+            file.create_dataset("refined", data=refined)
         origin = np.array([geometry.x.origin_px, geometry.y.origin_px])
         step = np.array([geometry.x.step_px, geometry.y.step_px])
         file.attrs["origin_px"], file.attrs["step_px"] = origin, step
@@ -227,6 +232,13 @@ class Heatmap:
     def n_levels(self) -> int:
         """Number of levels of the pyramid."""
         return int(self._file.attrs["n_levels"])
+
+    @property
+    def refined(self) -> npt.NDArray[np.bool_] | None:
+        """Of an adaptive run: (cell rows, cell columns), True where a cell was scored at the run's
+        stride. None for a run without an adaptive stride, whose every score is the model's own.
+        """
+        return np.asarray(self._file["refined"]) if "refined" in self._file else None
 
     def dataset(self, level: int = 0) -> h5py.Dataset:
         """A level as the HDF5 dataset itself."""

@@ -30,6 +30,9 @@ class GroupScores:
         cell has fewer points than the largest, and for patches that could not be read.
     readable
         (n,) False for patches that could not be read.
+    refined
+        (n,) False for cells that were scored at the coarse stride alone; None without an adaptive
+        stride.
     raw_patches
         Patches whose stain was to be normalised and could not be: scored in their raw colours.
     """
@@ -38,6 +41,7 @@ class GroupScores:
     scores: npt.NDArray[np.float32]
     readable: npt.NDArray[np.bool_]
     raw_patches: int = 0
+    refined: npt.NDArray[np.bool_] | None = None
 
 
 def write_scores(path: Path, scores: GroupScores) -> None:
@@ -46,6 +50,8 @@ def write_scores(path: Path, scores: GroupScores) -> None:
         file.create_dataset("cells", data=scores.cells)
         file.create_dataset("scores", data=scores.scores)
         file.create_dataset("readable", data=scores.readable)
+        if scores.refined is not None:
+            file.create_dataset("refined", data=scores.refined)
         file.attrs["raw_patches"] = scores.raw_patches
 
 
@@ -64,4 +70,5 @@ def read_scores(path: Path) -> GroupScores:
             np.asarray(file["readable"]),
             # Files of before stains were normalised have none.
             int(file.attrs.get("raw_patches", 0)),
+            np.asarray(file["refined"]) if "refined" in file else None,
         )

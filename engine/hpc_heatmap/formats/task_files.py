@@ -40,7 +40,9 @@ class TaskRecord:
     bytes_read
         Bytes read from the run's files; for grouping, bytes of the groups written.
     windows
-        Windows scored.
+        Windows with a score.
+    skipped
+        Those of them that took a coarser score, with an adaptive stride.
     submitted_at
         When the master submitted it, seconds since 1970 by the master's clock; None in records
         of older versions.
@@ -66,6 +68,7 @@ class TaskRecord:
     submitted_at: float | None = None
     threads: int = 1
     cluster: str = "local"
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         for name in ("started_at", "wall_s", "cpu_s", "model_s"):

@@ -106,6 +106,7 @@ def plan_run(
             f"give one from 1 to {entry.window_px}."
         )
     target = chosen_target(settings.stain, settings.stain_target)
+    settings.coarse_stride_px(stride, entry.window_px)
     settings.n_p(3 * (entry.window_px + 2 * (entry.window_px // 2)) ** 2)
     entries, problems = [], []
     for slide_id, path in zip(slide_ids(paths), paths, strict=True):

@@ -20,10 +20,13 @@ __all__ = ["ScoringWork", "score_group"]
 
 @dataclass
 class ScoringWork:
-    """What scoring a group took."""
+    """What scoring a group took: windows with a score, and those of them that were not scored
+    themselves but took a coarser one.
+    """
 
     windows: int = 0
     model_s: float = 0.0
+    skipped: int = 0
 
 
 def score_group(

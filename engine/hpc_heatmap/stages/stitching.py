@@ -83,7 +83,20 @@ def stitch(
             values[y[:, :, None], x[:, None, :]] = scores.scores[here]
         return values[:n, :m]
 
-    write_heatmap(path, geometry, block, attributes)
+    write_heatmap(path, geometry, block, attributes, _refined(geometry, table, score_path))
+
+
+def _refined(
+    geometry: Geometry, table: CellTable, score_path: Callable[[int], Path]
+) -> npt.NDArray[np.bool_] | None:
+    """Which cells an adaptive run has scored at its own stride; None for another run."""
+    refined = np.zeros((geometry.y.n_cells, geometry.x.n_cells), bool)
+    for index in range(table.n_groups):
+        scores = read_scores(score_path(index))
+        if scores.refined is None:
+            return None
+        refined[tuple(scores.cells.T)] = scores.refined
+    return refined if table.n_groups else None
 
 
 def _points(axis: Axis) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

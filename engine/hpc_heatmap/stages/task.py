@@ -78,6 +78,7 @@ class _Work:
 
     bytes_read: int = 0
     windows: int = 0
+    skipped: int = 0
     model_s: float = 0.0
 
 
@@ -135,6 +136,7 @@ def perform(
         peak_memory_bytes=peak_memory_bytes(),
         bytes_read=work.bytes_read,
         windows=work.windows,
+        skipped=work.skipped,
         submitted_at=task.submitted_at,
         threads=task.threads,
         cluster=os.environ.get("SUBMITIT_EXECUTOR", "local"),
@@ -229,6 +231,7 @@ def _score(
 ) -> None:
     from hpc_heatmap.formats.group_file import open_groups
     from hpc_heatmap.formats.score_file import write_scores
+    from hpc_heatmap.stages.adaptive import score_adaptively
     from hpc_heatmap.stages.scoring import score_group
     from hpc_heatmap.stages.scratch import local_groups
 
@@ -241,6 +244,9 @@ def _score(
     ):
         geometry = groups.header.geometry(run.stride_px)
         restain = _restaining(run, slide_paths)
+        coarse_px = run.settings.coarse_stride_px(run.stride_px, run.model.window_px)
+        limit = run.settings.threshold - run.settings.adaptive_margin
+        batch_size = run.settings.batch_size
         for index in task.groups:
             go_on()
             target = slide_paths.group_scores(index)
@@ -251,9 +257,12 @@ def _score(
                 if restain is not None:
                     restain.raw.clear()
                     group = replace(group, recolour=restain)
-                scores, took = score_group(
-                    group, geometry, classifier, run.settings.batch_size, go_on
-                )
+                if coarse_px is None:
+                    scores, took = score_group(group, geometry, classifier, batch_size, go_on)
+                else:
+                    scores, took = score_adaptively(
+                        group, geometry, coarse_px, limit, classifier, batch_size, go_on
+                    )
                 if restain is not None:
                     scores = replace(scores, raw_patches=len(restain.raw))
                 write_scores(target, scores)
@@ -264,6 +273,7 @@ def _score(
                 continue
             work.bytes_read += group.bytes_read
             work.windows += took.windows
+            work.skipped += took.skipped
             work.model_s += took.model_s
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from hpc_heatmap.errors import SettingsError
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.formats.task_files import Failure, TaskRecord, read_records
+from hpc_heatmap.runs.report.execution import execution_notes
 from hpc_heatmap.runs.report.planned import PlannedRow, compare
 from hpc_heatmap.runs.report.rows import CombinedRow, DataRow, StageRow, columns
 from hpc_heatmap.runs.report.stains import StainRow, stain_notes, stain_rows
@@ -192,7 +193,11 @@ def report_run(
         stages=tuple(stages),
         combined=tuple(combined),
         pauses=tuple(paused),
-        notes=(*_notes(status, records, work, paused), *stain_notes(stains)),
+        notes=(
+            *_notes(status, records, work, paused),
+            *stain_notes(stains),
+            *execution_notes(run.file, records),
+        ),
         planned=tuple(compare(run.file, data[-1], combined[-1], records, paused, plan)),
         failures=tuple(f for slide in status.slides.values() for f in slide.failures),
         records=tuple(records),

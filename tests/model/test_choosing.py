@@ -1,0 +1,76 @@
+"""How a model is done is chosen once, and every task then gives the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import Tiny, descriptor, save_onnx, save_script
+from slides import _stained_texture
+
+import hpc_heatmap
+from hpc_heatmap.model import (
+    Descriptor,
+    Trial,
+    choose_execution,
+    load_classifier,
+    program_copy,
+    read_descriptor,
+)
+
+DEMO = Path(hpc_heatmap.__file__).parent / "demo_model" / "model.pt2"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def tissue(side: int) -> np.ndarray:
+    return np.ascontiguousarray(_stained_texture(1)[:side, :side])
+
+
+def trial_of(path: Path, stride: int, side: int, tolerance: float | None = None) -> Trial:
+    return Trial(path, f"sha of {path.name}", stride, 16, [tissue(side)], tolerance)
+
+
+def test_the_demo_model_becomes_a_program_that_gives_the_same(tmp_path):
+    fed = read_descriptor(DEMO.with_suffix(".json"))
+    plain = load_classifier(DEMO, fed, channels_last=True)
+    chosen = choose_execution(plain, trial_of(DEMO, 16, 192, 0.02))
+    assert chosen.backend == "program" and chosen.reason
+    assert chosen.compared_windows >= 8
+    assert chosen.difference <= (1e-5 if chosen.precision == "float32" else 0.02)
+    # Asked again, the trial that is kept says the same.
+    assert choose_execution(plain, trial_of(DEMO, 16, 192, 0.02)) == chosen
+
+    file = tmp_path / "program.npz"
+    file.write_bytes(program_copy(DEMO, "sha of model.pt2", fed))
+    loaded = load_classifier(DEMO, fed, execution=chosen, program=file)
+    again = load_classifier(DEMO, fed, execution=chosen, program=tmp_path / "none.npz")
+    prepared = loaded.prepare(tissue(192))
+    windows = [loaded.cut(prepared, top, 10) for top in range(0, 96, 16)]
+    scores = loaded.scores(windows)
+    np.testing.assert_array_equal(again.scores(windows), scores)
+    if chosen.precision == "float32":
+        np.testing.assert_allclose(plain.scores(windows), scores, atol=1e-5)
+    file.write_bytes(b"damaged")
+    damaged = load_classifier(DEMO, fed, execution=chosen, program=file)
+    np.testing.assert_array_equal(damaged.scores(windows), scores)
+
+
+@pytest.mark.parametrize("save", [save_script, save_onnx])
+def test_what_cannot_gain_is_run_as_it_is(tmp_path, save):
+    path = save(tmp_path / ("m.onnx" if save is save_onnx else "m.pt"), Tiny())
+    classifier = load_classifier(path, Descriptor(**descriptor()))
+    chosen = choose_execution(classifier, trial_of(path, 8, 64))
+    assert chosen.backend == "model" and chosen.cut is None
+    assert "ONNX" in chosen.reason or "too small" in chosen.reason
+
+
+def test_without_pixels_nothing_is_chosen():
+    fed = read_descriptor(DEMO.with_suffix(".json"))
+    classifier = load_classifier(DEMO, fed)
+    chosen = choose_execution(classifier, Trial(DEMO, "x", 16, 16, []))
+    assert chosen.backend == "model" and "no slide gave pixels" in chosen.reason
