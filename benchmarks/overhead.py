@@ -35,6 +35,7 @@ from hpc_heatmap.runs.report import report_run
 from hpc_heatmap.runs.report.rows import CombinedRow, columns
 from hpc_heatmap.runs.report.values import shown
 from hpc_heatmap.runs.status import State
+from hpc_heatmap.schedulers.cluster import ClusterJob
 
 #: Parts of a scoring task, in a process of their own on the run's first group. Processor time:
 #: where others share the cores, wall time says more of them than of us.
@@ -150,6 +151,8 @@ def start(options: argparse.Namespace, folder: Path) -> hpc_heatmap.Run:
     else:
         model = write_googlenet(folder / "model")
         run = hpc_heatmap.start_run(slides, model, folder / "run", settings=settings)
+    # The time of a task's result is when it ended.
+    ClusterJob.clear = lambda job: None
     status = run.resume(launch)
     if status.state is not State.DONE:
         raise SystemExit(f"the run failed: {status.as_dict()}")

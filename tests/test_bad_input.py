@@ -213,10 +213,12 @@ def test_no_tissue_at_all(tmp_path: Path) -> None:
 # A tile that cannot be decoded
 
 
-@pytest.mark.parametrize("layout", ["tiles", "patches"])
+@pytest.mark.parametrize("layout", ["slide-tiles", "tiles", "patches"])
 def test_a_corrupt_tile_costs_its_patches_alone(tmp_path: Path, layout: str) -> None:
     settings = SETTINGS.model_copy(update={"group_layout": GroupLayout(layout)})
-    whole, damaged = good_slide(tmp_path / "a" / "s.tif"), tmp_path / "b" / "s.tif"
+    compression = "jpeg" if layout == "slide-tiles" else "zlib"
+    whole = good_slide(tmp_path / "a" / "s.tif", compression=compression)
+    damaged = tmp_path / "b" / "s.tif"
     damaged.parent.mkdir()
     shutil.copyfile(whole, damaged)
     corrupt_tile(damaged, 0, 1 * 5 + 2)
@@ -242,8 +244,9 @@ def test_a_corrupt_tile_costs_its_patches_alone(tmp_path: Path, layout: str) -> 
         assert heatmap.attributes["unreadable_patches"] == 36
 
 
-def test_a_slide_that_is_lost_whole_fails(tmp_path: Path) -> None:
-    damaged = good_slide(tmp_path / "s.tif")
+@pytest.mark.parametrize("compression", ["zlib", "jpeg"])
+def test_a_slide_that_is_lost_whole_fails(tmp_path: Path, compression: str) -> None:
+    damaged = good_slide(tmp_path / "s.tif", compression=compression)
     for tile in range(5 * 4):
         corrupt_tile(damaged, 0, tile)
     status = score([damaged], tmp_path / "run", SETTINGS).status()
@@ -451,7 +454,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory, slide: Path, model: Path) 
         (["--requested-spacing", "1"], "requested-spacing is not given, asked 1.0"),
         (["--tissue-method", "all"], "tissue-method is otsu-hs, asked all"),
         (["--min-tissue-fraction", "0.5"], "min-tissue-fraction is 0.05, asked 0.5"),
-        (["--group-layout", "patches"], "group-layout is tiles, asked patches"),
+        (["--group-layout", "patches"], "group-layout is auto, asked patches"),
         (["--lesion-class", "normal"], "lesion class is tumor, asked normal"),
     ],
 )
@@ -533,7 +536,7 @@ def test_a_run_file_that_is_damaged(tmp_path: Path, slide: Path, refused: Refusa
         ("{", "is not valid JSON", 1),
         ("[]", "is not the file of a run", 2),
         (good.replace('"stride_px": 16', '"stride_px": "wide"'), "is damaged: stride_px", 1),
-        (good.replace('"format_version": 1', '"format_version": 99'), "install a newer", 2),
+        (good.replace('"format_version": 2', '"format_version": 99'), "install a newer", 2),
     ):
         (out / "run.json").write_text(text)
         for name in ("status", "resume", "cancel"):

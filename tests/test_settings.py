@@ -16,6 +16,7 @@ from hpc_heatmap.settings import (
     Cluster,
     GroupLayout,
     LaunchSettings,
+    LesionMethod,
     RunSettings,
     StainMethod,
     StainPer,
@@ -40,6 +41,8 @@ run_settings = st.builds(
     stain_per=st.sampled_from(StainPer),
     batch_size=counts,
     threshold=st.floats(min_value=0, max_value=1, exclude_min=True, exclude_max=True),
+    lesion_method=st.sampled_from(LesionMethod),
+    nms_threshold=st.floats(min_value=0, max_value=1, exclude_min=True, exclude_max=True),
 )
 launch_settings = st.builds(
     LaunchSettings,
@@ -106,6 +109,8 @@ def test_patches_per_group_of_the_paper() -> None:
         (RunSettings, "threshold", 0),
         (RunSettings, "threshold", 1),
         (RunSettings, "threshold", float("nan")),
+        (RunSettings, "lesion_method", "eyes"),
+        (RunSettings, "nms_threshold", 1),
         (RunSettings, "colour", "red"),
         (LaunchSettings, "workers", 0),
         (LaunchSettings, "task_minutes", float("inf")),

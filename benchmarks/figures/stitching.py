@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -11,7 +13,7 @@ import h5py
 import numpy as np
 from harness import Bench, figure, interleaved
 
-from hpc_heatmap.cells import tabulate_cells
+from hpc_heatmap.cells import CellTable, tabulate_cells
 from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.formats.score_file import GroupScores, write_scores
 from hpc_heatmap.geometry import Geometry
@@ -23,10 +25,13 @@ GEOMETRY = Geometry(200_000, 100_000, 224, 16)
 MEMORY_BYTES = 500e6
 
 
-def _write_all_scores(folder: Path) -> None:
-    """Score files of a slide that is all tissue, in groups of 64."""
-    cells = np.ones((GEOMETRY.y.n_cells, GEOMETRY.x.n_cells))
-    table = tabulate_cells(cells, 0.05, 64)
+def _table(n_p: int) -> CellTable:
+    """A slide that is all tissue, in groups of `n_p`."""
+    return tabulate_cells(np.ones((GEOMETRY.y.n_cells, GEOMETRY.x.n_cells)), 0.05, n_p)
+
+
+def _write_all_scores(folder: Path, table: CellTable) -> None:
+    """Score files of all groups."""
     rng = np.random.default_rng(0)
     rows, columns = GEOMETRY.block_shape
     folder.mkdir()
@@ -41,44 +46,51 @@ def _path(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.h5"
 
 
-def _stitch_alone(scores: Path, target: Path) -> tuple[float, int]:
-    """Stitch; processor time, and the largest memory that the process had."""
-    cells = np.ones((GEOMETRY.y.n_cells, GEOMETRY.x.n_cells))
-    table = tabulate_cells(cells, 0.05, 64)
-    started = time.process_time()
+def _stitch_alone(scores: Path, target: Path, n_p: int) -> tuple[float, float, int]:
+    """Stitch; wall and processor time, and the largest memory that the process had."""
+    table = _table(n_p)
+    cpu, wall = time.process_time(), time.perf_counter()
     stitch(target, GEOMETRY, table, lambda index: _path(scores, index), {})
-    return time.process_time() - started, peak_memory_bytes()
+    return time.perf_counter() - wall, time.process_time() - cpu, peak_memory_bytes()
 
 
 @figure("stitch", goal=3, quick=True, at_most=True)
 def stitch_large(bench: Bench) -> list[float]:
-    """Processor time of stitching 6,250 x 12,500 with its pyramid against writing its samples."""
+    """Wall time of stitching 6,250 x 12,500 with its pyramid against writing it to disk."""
     scores, target = bench.folder / "scores", bench.folder / "heatmap.h5"
-    _write_all_scores(scores, 1000 if bench.quick else 64)
-    memory = []
+    n_p = 1024 if bench.quick else 64
+    _write_all_scores(scores, _table(n_p))
+    found: list[tuple[float, float, int]] = []
     context = multiprocessing.get_context("spawn")
 
     def ours() -> float:
         with ProcessPoolExecutor(1, context) as process:
-            cpu_s, memory_bytes = process.submit(_stitch_alone, scores, target).result()
-        memory.append(memory_bytes)
-        return cpu_s
+            found.append(process.submit(_stitch_alone, scores, target, n_p).result())
+        return found[-1][0]
 
     ours()
     with Heatmap(target) as heatmap:
         levels = [heatmap.dataset(level)[:] for level in range(heatmap.n_levels)]
     raw_bytes = sum(level.nbytes for level in levels)
+    cpu = []
 
-    def writing() -> None:
-        """The same samples as they are, from memory, into one HDF5 file."""
-        with h5py.File(bench.folder / "raw.h5", "w") as file:
+    def writing() -> float:
+        """The same samples from memory into one HDF5 file, until they are on the disk."""
+        cpu_before, wall = time.process_time(), time.perf_counter()
+        raw = bench.folder / "raw.h5"
+        with h5py.File(raw, "w") as file:
             for number, level in enumerate(levels):
                 file.create_dataset(f"levels/{number}", data=level)
+        with raw.open("rb+") as file:
+            os.fsync(file.fileno())
+        cpu.append(time.process_time() - cpu_before)
+        return time.perf_counter() - wall
 
     ratios = [1 / r for r in interleaved(writing, ours, 2 if bench.quick else 7)]
+    peak_bytes = max(memory for _, _, memory in found)
+    cpu_ratio = statistics.median(c for _, c, _ in found) / statistics.median(cpu)
     bench.say(f"{raw_bytes / 1e6:.0f} MB of samples, {target.stat().st_size / 1e6:.0f} MB stored")
-    limit = f"{MEMORY_BYTES / 1e6:.0f} at most"
-    bench.say(f"peak memory of the process {max(memory) / 1e6:.0f} MB, {limit}")
-    if max(memory) > MEMORY_BYTES:
-        bench.say("MISSED: the memory")
+    bench.say(f"processor time: {cpu_ratio:.1f} times that of writing")
+    limit = "" if peak_bytes <= MEMORY_BYTES else " MISSED"
+    bench.say(f"peak memory {peak_bytes / 1e6:.0f} MB, {MEMORY_BYTES / 1e6:.0f} at most{limit}")
     return ratios

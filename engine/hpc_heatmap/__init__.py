@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "average_runs",
     "FunctionClassifier",
     "Heatmap",
     "LaunchSettings",
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hpc_heatmap.formats.heatmap import Heatmap
     from hpc_heatmap.formats.heatmap import Heatmap as open_heatmap  # noqa: N813
     from hpc_heatmap.model import FunctionClassifier
+    from hpc_heatmap.runs.averaging import average_runs
     from hpc_heatmap.runs.run import Run, open_run, start_run
     from hpc_heatmap.settings import LaunchSettings, RunSettings
     from hpc_heatmap.slide import Slide
@@ -41,6 +43,7 @@ _HOMES = {
     "Run": ("hpc_heatmap.runs.run", "Run"),
     "RunSettings": ("hpc_heatmap.settings", "RunSettings"),
     "Slide": ("hpc_heatmap.slide", "Slide"),
+    "average_runs": ("hpc_heatmap.runs.averaging", "average_runs"),
     "open_heatmap": ("hpc_heatmap.formats.heatmap", "Heatmap"),
     "open_run": ("hpc_heatmap.runs.run", "open_run"),
     "start_run": ("hpc_heatmap.runs.run", "start_run"),

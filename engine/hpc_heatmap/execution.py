@@ -19,9 +19,12 @@ class Execution(BaseModel):
     backend: Literal["model", "program"] = "model"
     #: In which numbers the program computes.
     precision: Literal["float32", "bfloat16"] = "float32"
-    #: The last step that the windows of a patch share; None where each is on its own.
+    #: Whether the windows of a patch share their early layers, at strides at which it pays.
+    share: bool = False
+    #: The stride that it was chosen for, and the last step that is shared there: None where each
+    #: window is on its own. Windows share where they begin at multiples of the jump, read pixels.
+    stride_px: int | None = None
     cut: str | None = None
-    #: Windows share where they begin at multiples of it, read pixels.
     jump_px: int = 1
     #: Why not more, in words for the log and the report.
     reason: str = ""

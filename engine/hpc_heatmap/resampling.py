@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,36 +35,36 @@ def resample(
     factor
         Source pixels per pixel of the result, (x, y).
     """
-    columns, x_weights, left, width = _taps(box.x, box.width, factor[0])
-    rows, y_weights, top, height = _taps(box.y, box.height, factor[1])
-    source = read(Box(left, top, width, height))
-    narrowed = np.zeros((height, box.width, 3))
-    for tap in range(columns.shape[1]):
-        narrowed += source[:, columns[:, tap]] * x_weights[:, tap, None]
-    pixels = np.zeros((box.height, box.width, 3))
-    for tap in range(rows.shape[1]):
-        pixels += narrowed[rows[:, tap]] * y_weights[:, tap, None, None]
-    return np.floor(pixels + _HALF).astype(np.uint8)
+    across, left, width = _weights(box.x, box.width, factor[0])
+    down, top, height = _weights(box.y, box.height, factor[1])
+    source = read(Box(left, top, width, height)).reshape(height, -1).astype(np.float64)
+    shortened = (down @ source).reshape(box.height, width, 3)
+    columns = np.ascontiguousarray(shortened.transpose(1, 0, 2)).reshape(width, -1)
+    pixels = (across @ columns).reshape(box.width, box.height, 3) + _HALF
+    return np.ascontiguousarray(pixels.astype(np.uint8).transpose(1, 0, 2))
 
 
-def _taps(
-    start: int, length: int, factor: float
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], int, int]:
-    """Source positions and weights of a triangle filter.
+def _weights(start: int, length: int, factor: float) -> tuple[Any, int, int]:
+    """A triangle filter on one axis.
 
     Returns
     -------
-    positions, weights
-        Both (length, taps); positions count from the first source pixel needed.
+    weights
+        Sparse matrix (length, count): pixels of the result from the source pixels needed.
     first, count
         The source pixels needed.
     """
+    from scipy.sparse import csr_array
+
     centres = (np.arange(start, start + length) + 0.5) * factor
     radius = max(factor, 1.0)
     first_tap = np.ceil(centres - radius - 0.5).astype(np.intp)
-    positions = first_tap[:, None] + np.arange(math.floor(2 * radius) + 1)
+    taps = math.floor(2 * radius) + 1
+    positions = first_tap[:, None] + np.arange(taps)
     weights = np.clip(1 - np.abs(positions + 0.5 - centres[:, None]) / radius, 0, None)
     weights /= weights.sum(axis=1, keepdims=True)
     first = int(positions[0, 0])
     count = int(positions[-1, -1]) - first + 1
-    return positions - first, weights, first, count
+    ends = np.arange(0, positions.size + 1, taps)
+    matrix = csr_array((weights.ravel(), (positions - first).ravel(), ends), shape=(length, count))
+    return matrix, first, count

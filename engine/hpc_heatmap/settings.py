@@ -22,6 +22,7 @@ __all__ = [
     "ClusterProfile",
     "GroupLayout",
     "LaunchSettings",
+    "LesionMethod",
     "MasterPlace",
     "RunSettings",
     "StainMethod",
@@ -56,6 +57,14 @@ class StainPer(StrEnum):
 
     SLIDE = "slide"
     PATCH = "patch"
+
+
+class LesionMethod(StrEnum):
+    """How lesions are found on a heatmap."""
+
+    REGIONS = "regions"
+    NMS_MONAI = "nms-monai"
+    NMS_NCRF = "nms-ncrf"
 
 
 class Settings(BaseModel):
@@ -132,6 +141,13 @@ class RunSettings(Settings):
 
     threshold: float = Field(default=0.9, gt=0, lt=1)
     """Smallest score of a lesion's inside."""
+
+    lesion_method: LesionMethod = LesionMethod.REGIONS
+    """How lesions are found: 'regions' (the paper's), or as peaks by non-maximum suppression,
+    'nms-monai' or 'nms-ncrf'."""
+
+    nms_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Non-maximum suppression: peaks are above it."""
 
     def n_p(self, patch_bytes: int) -> int:
         """Patches per group: given, or N_p = floor(M / S) (the paper, section III-B).

@@ -25,9 +25,9 @@ class Column(IntEnum):
     LESION = 0
     SCORE = 1
     AREA = 2
-    X = 3
-    Y = 4
-    REVIEW = 5
+    REVIEW = 3
+    X = 4
+    Y = 5
     COMMENT = 6
 
 

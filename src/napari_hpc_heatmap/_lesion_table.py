@@ -96,7 +96,7 @@ class LesionTable(QAbstractTableModel):  # type: ignore[misc]
         if orientation != Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole:
             return None
         area = f"Area {self.lesions.unit}"
-        return ("Lesion", "Score", area, "x px", "y px", "Review", "Comment")[section]
+        return ("Lesion", "Score", area, "Review", "x px", "y px", "Comment")[section]
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """What a cell shows."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QComboBox,
-    QDoubleSpinBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -23,18 +21,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from hpc_heatmap import Run
 from hpc_heatmap.formats.review_file import ReviewJournal, Verdict, default_reviewer
 from hpc_heatmap.runs.export import ExportFormat, export_run
 from hpc_heatmap.runs.run import RunSlide
-from hpc_heatmap.runs.status import State
-from napari_hpc_heatmap._background import Background, Poller
+from napari_hpc_heatmap._background import Background
 from napari_hpc_heatmap._dock_state import dock_state
+from napari_hpc_heatmap._lesion_filter import LesionFilter
 from napari_hpc_heatmap._lesion_links import LesionLink, go_to
 from napari_hpc_heatmap._lesion_list import Column, LesionList
 from napari_hpc_heatmap._lesion_table import LesionTable
-from napari_hpc_heatmap._outline_drawing import OutlineDrawing
+from napari_hpc_heatmap._outline_panel import OutlinePanel
 from napari_hpc_heatmap._review_writer import ReviewWriter
+from napari_hpc_heatmap._run_slide_chooser import RunSlideChooser
+from napari_hpc_heatmap._shown_slide import SlideShow
 from napari_hpc_heatmap._world import World
 
 if TYPE_CHECKING:
@@ -65,48 +64,23 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self._viewer = napari_viewer
         self._state = dock_state(napari_viewer)
         self._background = Background(self)
+        self._show_of = SlideShow(napari_viewer, self._say, self)
         self._writer = ReviewWriter()
         self._journals: dict[tuple[Path, str], ReviewJournal] = {}
-        self._run: Run | None = None
-        self._poller: Poller | None = None
-        self._done: frozenset[str] = frozenset()
-        self._shown: tuple[Path, str] | None = None
         self._link: LesionLink | None = None
-        self._drawing: tuple[OutlineDrawing, str | None] | None = None
+        self._slide: RunSlide | None = None
+        #: A row that is chosen for the layer's or the filter's sake moves nothing.
+        self._silent = False
         self.who = default_reviewer()
 
-        self.title = QLabel("Open a run in the Monitor.")
-        self.title.setWordWrap(True)
-        self.slides = QComboBox()
-        self.slides.setAccessibleName("slide")
-        self.slides.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.slides.setMinimumContentsLength(12)
-        self.slides.currentTextChanged.connect(self._load)
-
-        self.verdict_filter = QComboBox()
-        self.verdict_filter.addItems(["all", *(verdict.value for verdict in Verdict)])
-        self.least_score = QDoubleSpinBox()
-        self.least_score.setRange(0, 1)
-        self.least_score.setSingleStep(0.05)
-        self.least_score.setPrefix("score ≥ ")
-        self.least_area = QDoubleSpinBox()
-        self.least_area.setRange(0, 1e9)
-        self.least_area.setDecimals(3)
-        self.text_filter = QLineEdit()
-        self.text_filter.setPlaceholderText("number or comment")
-        self.text_filter.setClearButtonEnabled(True)
-        self.verdict_filter.currentTextChanged.connect(self._filter)
-        self.least_score.valueChanged.connect(self._filter)
-        self.least_area.valueChanged.connect(self._filter)
-        self.text_filter.textChanged.connect(self._filter)
-        filters = QGridLayout()
-        filters.addWidget(self.verdict_filter, 0, 0)
-        filters.addWidget(self.least_score, 0, 1)
-        filters.addWidget(self.text_filter, 1, 0)
-        filters.addWidget(self.least_area, 1, 1)
-
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.message.hide()
+        self.chooser = RunSlideChooser(self._say)
+        self.chooser.chosen.connect(self._load)
+        self.chooser.show_button.clicked.connect(self.show_slide)
+        self.filter = LesionFilter()
+        self.filter.changed.connect(self._filter)
         self.model = LesionTable()
         self.table = QTableView()
         self.table.setAccessibleName("lesions")
@@ -115,7 +89,6 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.table.sortByColumn(Column.SCORE, Qt.SortOrder.DescendingOrder)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setAlternatingRowColors(True)
         self.table.verticalHeader().hide()
         self.table.verticalHeader().setDefaultSectionSize(24)
         self.table.horizontalHeader().setStretchLastSection(True)
@@ -128,22 +101,23 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.comment.setPlaceholderText("comment on the lesion")
         self.comment.setAccessibleName("comment")
         self.comment.editingFinished.connect(self._keep_comment)
-        self.message = QLabel()
-        self.message.setWordWrap(True)
-        self.message.hide()
+        self.outlines = OutlinePanel(napari_viewer, self._keep_outline, self._say)
+        self.export_button = self._make_export_button()
 
+        # Wide enough for the first columns and the filters.
+        self.setMinimumWidth(380)
         layout = QVBoxLayout(self)
-        layout.addWidget(self.title)
-        layout.addWidget(self.slides)
-        layout.addLayout(filters)
+        layout.addWidget(self.chooser)
+        layout.addWidget(self.filter)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.count)
         layout.addLayout(self._make_buttons())
         layout.addWidget(self.comment)
-        layout.addLayout(self._make_drawing_buttons())
+        layout.addWidget(self.outlines)
+        layout.addWidget(self.export_button)
         layout.addWidget(self.message)
         self._enable()
-        self._state.chosen.connect(self._choose)
+        self._state.chosen.connect(self.chooser.open_run)
         self._bind_keys()
 
     # Making
@@ -172,94 +146,35 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         outer.addLayout(row)
         return outer
 
-    def _make_drawing_buttons(self) -> QGridLayout:
-        self.draw_button = QPushButton("Draw new")
-        self.draw_button.setToolTip("Outline a lesion that was not found")
-        self.draw_button.clicked.connect(self.draw)
-        self.redraw_button = QPushButton("Redraw")
-        self.redraw_button.setToolTip("Change the outline of the lesion; the machine's is kept")
-        self.redraw_button.clicked.connect(self.redraw)
-        self.keep_button = QPushButton("Keep outline")
-        self.keep_button.clicked.connect(self.keep_outline)
-        self.discard_button = QPushButton("Discard")
-        self.discard_button.clicked.connect(self.discard_outline)
-        self.export_button = QPushButton("Export")
-        menu = QMenu(self.export_button)
+    def _make_export_button(self) -> QPushButton:
+        button = QPushButton("Export the reviewed lesions")
+        menu = QMenu(button)
         for title, kind in _EXPORTS.items():
             menu.addAction(title, functools.partial(self.export, kind))
-        self.export_button.setMenu(menu)
-        row = QGridLayout()
-        for column, button in enumerate((self.draw_button, self.redraw_button, self.export_button)):
-            row.addWidget(button, 0, column)
-        row.addWidget(self.keep_button, 1, 0)
-        row.addWidget(self.discard_button, 1, 1)
-        return row
+        button.setMenu(menu)
+        return button
 
     def _bind_keys(self) -> None:
         for key, (_, name) in KEYS.items():
             action = self.actions_by_name[name]
             self._viewer.bind_key(key, lambda viewer, action=action: action(), overwrite=True)
 
-    # Which run and slide
+    # Which slide
 
-    def _choose(self, root: Path) -> None:
-        """Look at another run, and again until it is done."""
-        if self._poller is not None:
-            self._poller.stop()
-        self._run, self._done, self._shown = None, frozenset(), None
-        self.title.setText(str(root))
-        self.slides.blockSignals(True)
-        self.slides.clear()
-        self.slides.blockSignals(False)
-        self._show_lesions(LesionList([]), None)
+    def show_slide(self) -> None:
+        """Show the layers of the slide whose lesions are listed."""
+        if self.chooser.run is not None and self._slide is not None:
+            self._show_of.show(self.chooser.run, self._slide.id)
 
-        def look() -> tuple[Run, frozenset[str], bool]:
-            run = self._run or Run(root)
-            status = run.status()
-            done = frozenset(k for k, s in status.slides.items() if s.state is State.DONE)
-            return run, done, status.state is State.RUNNING
-
-        self._poller = Poller(
-            look,
-            self._looked,
-            lambda error: self._say(f"⚠ {error}"),
-            lambda s: self._say(f"⚠ unreachable: the run's disk has not answered for {s:.0f} s"),
-            every_s=3.0,
-            parent=self,
-        )
-        self._poller.start()
-
-    def _looked(self, found: tuple[Run, frozenset[str], bool]) -> None:
-        run, done, running = found
-        self._run = run
-        if done != self._done or not self.slides.count():
-            self._done = done
-            current = self.slides.currentText()
-            names = [name for name in run.slides if name in done]
-            self.slides.blockSignals(True)
-            self.slides.clear()
-            self.slides.addItems(names)
-            if current in names:
-                self.slides.setCurrentText(current)
-            self.slides.blockSignals(False)
-            words = f"{len(names)} of {len(run.slides)} slides are done"
-            self.title.setText(f"{run.root.name}: {words}")
-            self.title.setToolTip(str(run.root))
-            self._load(self.slides.currentText())
-        if not running and self._poller is not None and len(done) == len(run.slides):
-            self._poller.stop()
-
-    def _load(self, slide_id: str, *, again: bool = False) -> None:
-        """Read a slide's lesions with their reviews, beside the window."""
-        run = self._run
-        if run is None or not slide_id or (self._shown == (run.root, slide_id) and not again):
+    def _load(self) -> None:
+        """Read the slide's lesions with their reviews, beside the window."""
+        slide = self.chooser.slide
+        if slide is None:
+            self._show_lesions(LesionList([]), None)
             return
-        slide = run.slides[slide_id]
-        wanted = (run.root, slide_id)
-        self._shown = wanted
 
         def then(lesions: LesionList) -> None:
-            if self._shown == wanted:
+            if self.chooser.slide is slide:
                 self._show_lesions(lesions, slide)
 
         self._background.call(
@@ -277,8 +192,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
             LesionLink(self._viewer, slide.id, lesions, self._select) if slide is not None else None
         )
         self.model.set_lesions(lesions)
-        self.least_area.setPrefix("area ≥ ")
-        self.least_area.setSuffix(f" {lesions.unit}")
+        self.filter.set_unit(lesions.unit)
         self.table.resizeColumnsToContents()
         if key in lesions.index_of:
             self._select(lesions.index_of[key])
@@ -286,14 +200,8 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self._enable()
 
     def _filter(self) -> None:
-        chosen = self.verdict_filter.currentText()
         current = self.current()
-        self.model.set_filter(
-            verdict=None if chosen == "all" else Verdict(chosen),
-            least_score=self.least_score.value(),
-            least_area=self.least_area.value(),
-            text=self.text_filter.text().strip(),
-        )
+        self.model.set_filter(**self.filter.conditions())
         if current is not None:
             self._select(current)
         if self._link is not None:
@@ -325,9 +233,6 @@ class LesionsDock(QWidget):  # type: ignore[misc]
             self._silent = True
             self.table.selectRow(row)
             self._silent = False
-
-    _silent = False
-    _slide: RunSlide | None = None
 
     def _row_chosen(self, *_: Any) -> None:
         index = self.current()
@@ -406,7 +311,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
 
     def _write(self, event: Callable[[ReviewJournal], Any], undo: Callable[[], None]) -> None:
         """Put an event into the slide's journal; take it back from the table if it cannot be."""
-        slide, run = self._slide, self._run
+        slide, run = self._slide, self.chooser.run
         if slide is None or run is None:
             return
         journal = self._journals.setdefault((run.root, slide.id), slide.reviews(self.who))
@@ -421,71 +326,25 @@ class LesionsDock(QWidget):  # type: ignore[misc]
             lambda error: self._background.call(_nothing, lambda _: failed(error)),
         )
 
-    # Outlines
-
-    def draw(self) -> None:
-        """Begin an outline of a lesion that was not found."""
-        if self._slide is not None and self._drawing is None:
-            world = World(self._slide.entry.spacing_um)
-            self._drawing = OutlineDrawing(self._viewer, world), None
-            self._say("Draw a polygon on the slide, then keep it.")
-            self._enable()
-
-    def redraw(self) -> None:
-        """Change the outline of the chosen lesion."""
-        slide, key = self._slide, self._current_key()
-        if slide is None or key is None or self._drawing is not None:
-            return
-
-        def begin(polygons: Any) -> None:
-            if self._drawing is None and self._slide is slide:
-                drawing = OutlineDrawing(self._viewer, World(slide.entry.spacing_um), polygons)
-                self._drawing = drawing, key
-                self._say(f"Move the points of lesion {key}, then keep it.")
-                self._enable()
-
-        self._background.call(
-            lambda: next(e.lesion.polygons for e in slide.lesions() if e.key == key),
-            begin,
-            lambda error: self._say(f"⚠ {error}"),
-        )
-
-    def keep_outline(self) -> None:
-        """Keep what was drawn beside the run."""
-        if self._drawing is None:
-            return
-        drawing, key = self._drawing
-        polygons = drawing.polygons() if drawing.is_there else []
-        if not polygons:
-            self._say("⚠ Nothing is drawn: draw a polygon, or discard it.")
-            return
+    def _keep_outline(self, key: str | None, polygons: Sequence[Any]) -> None:
+        """Keep what was drawn beside the run, and list it."""
         lesions = self.model.lesions
         place = lesions.found_at_px[lesions.index_of[key]] if key in lesions.index_of else None
-        slide_id = self._slide.id if self._slide is not None else ""
-        self.discard_outline()
 
         def keep(journal: ReviewJournal) -> None:
             if key is None:
                 journal.add(polygons)
             else:
                 journal.redraw(key, polygons, place_px=place)
-            self._background.call(_nothing, lambda _: self._load(slide_id, again=True))
+            self._background.call(_nothing, lambda _: self._load())
 
         self._write(keep, lambda: None)
-
-    def discard_outline(self) -> None:
-        """Forget what was drawn."""
-        if self._drawing is not None:
-            self._drawing[0].close()
-        self._drawing = None
-        self._say("")
-        self._enable()
 
     # Export
 
     def export(self, kind: ExportFormat) -> None:
         """Write the reviewed lesions of the slide beside the run."""
-        run, slide = self._run, self._slide
+        run, slide = self.chooser.run, self._slide
         if run is None or slide is None:
             return
 
@@ -504,15 +363,12 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         self.message.setVisible(bool(text))
 
     def _enable(self) -> None:
-        chosen, drawing = self.current() is not None, self._drawing is not None
+        chosen = self.current() is not None
         for name in ("confirm", "reject", "unsure", "clear"):
             self.buttons[name].setEnabled(chosen)
         self.comment.setEnabled(chosen)
-        self.draw_button.setEnabled(self._slide is not None and not drawing)
-        self.redraw_button.setEnabled(chosen and not drawing)
         self.export_button.setEnabled(self._slide is not None)
-        self.keep_button.setVisible(drawing)
-        self.discard_button.setVisible(drawing)
+        self.outlines.set_lesion(self._slide, self._current_key())
 
 
 def _nothing() -> None:

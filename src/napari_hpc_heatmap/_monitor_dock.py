@@ -22,12 +22,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from hpc_heatmap import open_run
 from hpc_heatmap.runs.status import State
 from hpc_heatmap.stages.task import Stage
 from napari_hpc_heatmap._background import Background, Poller
 from napari_hpc_heatmap._dock_state import dock_state
 from napari_hpc_heatmap._engine_command import run_command
 from napari_hpc_heatmap._run_view import RunView, RunWatch, SlideRow
+from napari_hpc_heatmap._shown_slide import SlideShow
 
 if TYPE_CHECKING:
     import napari
@@ -47,6 +49,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self._viewer = napari_viewer
         self._state = dock_state(napari_viewer)
         self._background = Background(self)
+        self._show_of = SlideShow(napari_viewer, self._say, self)
         self._pollers: dict[Path, Poller] = {}
         self.views: dict[Path, RunView] = {}
         self.unreachable: dict[Path, str] = {}
@@ -58,6 +61,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self.runs.currentItemChanged.connect(self._choose)
         self.slides = _tree("slides of the run", ["Slide", "State", "Groups"])
         self.slides.currentItemChanged.connect(self._show_reason)
+        self.slides.itemDoubleClicked.connect(self._open)
         self.bars = {stage: QProgressBar() for stage in Stage}
         bars = QGridLayout()
         for row, (stage, bar) in enumerate(self.bars.items()):
@@ -74,7 +78,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self.reason.setPlaceholderText("Why a slide failed, and the end of the run's log")
         self.reason.setAccessibleName("reason and log")
 
-        self.open_button = self._button("Open", self._open, "Show slides, heatmaps and lesions")
+        self.open_button = self._button("Open", self._open, "Show the chosen slide, or the first")
         self.cancel_button = self._button(
             "Cancel", self._cancel, "Stop its jobs, keep what is done"
         )
@@ -92,6 +96,7 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         lower.addWidget(self.reason)
         lower.setStretchFactor(0, 3)
         lower.setStretchFactor(1, 1)
+        self.setMinimumWidth(340)
         layout = QVBoxLayout(self)
         layout.addWidget(self.runs)
         layout.addLayout(more)
@@ -272,9 +277,17 @@ class MonitorDock(QWidget):  # type: ignore[misc]
         self._do(["resume", "--detach", "--quiet"], "Being resumed …")
 
     def _open(self) -> None:
-        if self.chosen is not None:
-            self._viewer.open(str(self.chosen), plugin="napari-hpc-heatmap")
-            self._state.choose(self.chosen)
+        """Show the chosen slide of the run, or its first where none is chosen."""
+        root, item = self.chosen, self.slides.currentItem() or self.slides.topLevelItem(0)
+        if root is None or item is None:
+            return
+        slide_id = item.text(0)
+        self._background.call(
+            lambda: open_run(root),
+            lambda run: self._show_of.show(run, slide_id),
+            lambda error: self._say(f"⚠ {error}"),
+        )
+        self._state.choose(root)
 
     def _ask(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Run directory")
@@ -296,7 +309,6 @@ def _tree(name: str, columns: list[str]) -> QTreeWidget:
     tree.setHeaderLabels(columns)
     tree.setRootIsDecorated(False)
     tree.setUniformRowHeights(True)
-    tree.setAlternatingRowColors(True)
     header = tree.header()
     header.setStretchLastSection(False)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from hpc_heatmap.errors import FormatError, StorageError
+from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.atomic import read_json, write_json
 
 __all__ = ["RecentRuns"]
@@ -49,5 +49,5 @@ class RecentRuns:
 
     def _write(self, paths: list[Path]) -> None:
         # A home that cannot be written costs the memory, not the work.
-        with suppress(StorageError):
+        with suppress(OSError):
             write_json(self.file, {"runs": [str(path) for path in paths]})

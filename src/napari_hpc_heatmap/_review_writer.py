@@ -56,6 +56,6 @@ def _work(waiting: queue.SimpleQueue[Callable[[], None]]) -> None:
         waiting.get()()
 
 
-def _flush_if_alive(flush: weakref.WeakMethod[Callable[[], bool]]) -> None:
+def _flush_if_alive(flush: weakref.WeakMethod[Callable[..., bool]]) -> None:
     if (method := flush()) is not None:
         method()

@@ -51,7 +51,6 @@ class SlideListWidget(QWidget):  # type: ignore[misc]
         self.tree.setUniformRowHeights(True)
         self.tree.setIconSize(QSize(_ICON_PX, _ICON_PX))
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.tree.setAlternatingRowColors(True)
         self.tree.setMinimumHeight(150)
         header = self.tree.header()
         header.setStretchLastSection(False)

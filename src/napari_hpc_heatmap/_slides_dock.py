@@ -94,9 +94,9 @@ class SlidesDock(QWidget):  # type: ignore[misc]
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(page)
-        bar_px = scroll.verticalScrollBar().sizeHint().width()
-        scroll.setMinimumWidth(page.minimumSizeHint().width() + bar_px)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        # Wide enough for a name, a spacing and a size in a row.
+        self.setMinimumWidth(400)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll, 1)

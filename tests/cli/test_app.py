@@ -30,6 +30,8 @@ OPTIONS = {
     "export": {"--format", "--out", "--slide", "--frame"},
     "demo": {"--out", "--quiet", *LAUNCH},
     "doctor": {"--json"},
+    "plan": {"--model", "--sizes", "--cores", "--out", "--json", *SETTINGS, *LAUNCH},
+    "tune": {"--sizes", "--picture", "--group-memory", "--json"},
 }
 
 
@@ -286,4 +288,16 @@ def test_doctor_looks_and_leaves_nothing(capfd: pytest.CaptureFixture[str], tmp_
     assert findings and all({"what", "found", "ok"} <= set(f) for f in findings)
     assert code == (0 if all(f["ok"] for f in findings) else 1)
     assert err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_makes_a_page_to_send(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, printed, err = run_main(capfd, "doctor", tmp_path / "not" / "there", "--json")
+    assert (code, err) == (0, "")
+    found = {finding["what"]: finding for finding in json.loads(printed)}
+    assert re.search(r"; a small file takes \d+\.\d ms", found["file system"]["found"])
+    assert re.match(r"\d+ windows of 96 px a second", found["speed of one core"]["found"])
+    assert found["processor"]["found"] and "HDF5" in found["file locking"]["found"]
+    if Path("/proc/cpuinfo").exists() and " avx2 " in Path("/proc/cpuinfo").read_text():
+        assert "avx2" in found["processor"]["found"]
     assert list(tmp_path.iterdir()) == []

@@ -111,6 +111,32 @@ def test_bad_detections(capfd, case, rows, words):
     refused(froc(capfd, case), words)
 
 
+@pytest.mark.parametrize("value", [1, 255])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_masks_of_0_and_1_and_of_0_and_255_are_the_same(capfd, case, value, suffix):
+    """Neither is one lesion of the whole slide."""
+    expected = json.loads(froc(capfd, case, "--json")[1])
+    with Image.open(case[1] / "a.png") as picture:
+        mask = np.asarray(picture) * np.uint8(value)
+    (case[1] / "a.png").unlink()
+    Image.fromarray(mask).save(case[1] / f"a.{suffix}")
+    answer = json.loads(froc(capfd, case, "--json")[1])
+    assert answer == expected and answer["n_lesions"] == 2
+
+
+def test_duplicate_slides_are_refused(capfd, case):
+    (case[0] / "A.csv").write_text("0.9,1600,1600\n")
+    refused(froc(capfd, case), "are both of the slide")
+    (case[0] / "A.csv").unlink()
+    (case[1] / "A_mask.png").write_bytes((case[1] / "a.png").read_bytes())
+    refused(froc(capfd, case), "are both of one slide")
+
+
+def test_slides_of_one_class_have_no_sensitivity(capfd, case):
+    (case[1] / "a.png").unlink()
+    refused(froc(capfd, case), "no lesion that counts")
+
+
 def test_bad_truth(capfd, case):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(case[1] / "b.png")
     refused(froc(capfd, case), "empty mask")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from hpc_heatmap.errors import FormatError
 from hpc_heatmap.evaluation.detections import read_detections
 from hpc_heatmap.formats.camelyon_csv import (
     detections_of,
-    read_lesion_detections,
     write_camelyon_csv,
 )
-from hpc_heatmap.formats.lesion_files import Lesion, write_lesions_csv
+from hpc_heatmap.formats.lesion_files import Lesion, read_lesions_csv, write_lesions_csv
 
 
 def test_the_evaluation_reads_what_is_written(tmp_path):
@@ -25,7 +22,9 @@ def test_the_evaluation_reads_what_is_written(tmp_path):
     assert (tmp_path / "a.csv").read_text() == "0.987654,20041,97500\n0.500000,0,3\n"
     np.testing.assert_allclose(read.probability, [0.987654, 0.5])
     write_lesions_csv(tmp_path / "lesions.csv", lesions, None)
-    write_camelyon_csv(tmp_path / "b.csv", read_lesion_detections(tmp_path / "lesions.csv"))
+    write_camelyon_csv(
+        tmp_path / "b.csv", detections_of(read_lesions_csv(tmp_path / "lesions.csv"))
+    )
     assert (tmp_path / "b.csv").read_text() == (tmp_path / "a.csv").read_text()
 
 
@@ -33,10 +32,3 @@ def test_a_slide_without_lesions_has_an_empty_file(tmp_path):
     write_camelyon_csv(tmp_path / "a.csv", [])
     assert (tmp_path / "a.csv").read_bytes() == b""
     assert len(read_detections(tmp_path / "a.csv").probability) == 0
-
-
-def test_what_is_no_table_of_lesions_is_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("number,score\n1,0.5\n")
-    for name in ("a.csv", "nowhere.csv"):
-        with pytest.raises(FormatError, match="not a table of lesions"):
-            read_lesion_detections(tmp_path / name)

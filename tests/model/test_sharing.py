@@ -64,12 +64,12 @@ def built(pixels) -> Callable[[str], tuple[torch.nn.Module, Program]]:
     return build
 
 
-def classifier_of(program: Program, cut: Sharing | None, side: int = SIDE) -> NetworkClassifier:
-    execution = Execution(backend="program")
+def classifier_of(program: Program, cut: Sharing | None, stride: int = 16) -> NetworkClassifier:
+    execution = Execution(backend="program", stride_px=stride)
     if cut is not None:
-        execution = Execution(backend="program", cut=cut.cut, jump_px=cut.jump_px)
+        execution = execution.model_copy(update={"cut": cut.cut, "jump_px": cut.jump_px})
     return NetworkClassifier(
-        ProgramNetwork(program, execution), Descriptor(**descriptor(patch_size_pixels=side))
+        ProgramNetwork(program, execution), Descriptor(**descriptor(patch_size_pixels=SIDE))
     )
 
 
@@ -99,7 +99,7 @@ def test_shared_windows_are_the_plain_loops(family, stride, built, pixels):
     assert np.ptp(expected) > 0.1
     found = share(program, stride, len(lefts))
     assert found is not None
-    classifier = classifier_of(program, found)
+    classifier = classifier_of(program, found, stride)
     assert classifier.shares(stride)
     batches = list(classifier.patch_scores(classifier.prepare(patch), tops, lefts, stride, 32))
     np.testing.assert_allclose(np.concatenate(batches), expected, atol=EXACT, rtol=0)
@@ -126,10 +126,16 @@ def test_every_cut_gives_the_same(family, built, pixels):
 
 def test_a_stride_that_layers_do_not_divide_is_cut_earlier_or_not_at_all(built, pixels):
     _, program = built("googlenet")
-    jumps = {stride: share(program, stride, 4) for stride in (16, 24, 20, 18)}
-    assert [found.jump_px for found in jumps.values() if found] == [8, 8, 4, 2]
+    jumps = {stride: share(program, stride, 8) for stride in (16, 24, 20, 18)}
+    for stride, found in jumps.items():
+        assert found is None or stride % found.jump_px == 0
+    assert jumps[16].jump_px == jumps[24].jump_px == 8 and jumps[20].jump_px == 4
     assert share(program, 15, 4) is None
-    assert not classifier_of(program, jumps[24]).shares(20)
+    shared = classifier_of(program, jumps[24], 24)
+    assert shared.shares(24) and not shared.shares(20)
+    # Each stride for itself, where the run says no more than that windows share.
+    network_of = ProgramNetwork(program, Execution(backend="program", share=True))
+    assert network_of.shared(16) is not None and network_of.shared(15) is None
 
 
 def test_what_depends_on_a_whole_window_is_not_shared(built, pixels):
@@ -173,7 +179,9 @@ def test_the_demo_model_shares_exactly(pixels):
         tops = lefts = list(range(0, 161, stride))[:6]
         found = share(program, stride, len(tops))
         assert found is not None
-        execution = Execution(backend="program", cut=found.cut, jump_px=found.jump_px)
+        execution = Execution(
+            backend="program", stride_px=stride, cut=found.cut, jump_px=found.jump_px
+        )
         shared = NetworkClassifier(ProgramNetwork(program, execution), fed)
         scores = np.concatenate(list(shared.patch_scores(prepared, tops, lefts, stride, 32)))
         expected = [
@@ -190,7 +198,7 @@ def test_a_wrong_ring_is_noticed_on_the_first_patch(built, pixels, caplog, monke
     shared = classifier_of(program, found)
     alone = classifier_of(program, None)
     # As if a window's border spoilt nothing.
-    reach = shared.network.shared._reach
+    reach = shared.network.shared(16)._reach
     for name, axes in reach.items():
         reach[name] = axes._replace(
             y=axes.y._replace(low=0, high=0), x=axes.x._replace(low=0, high=0)

@@ -18,6 +18,7 @@ from schedulers import real
 
 from hpc_heatmap import Run
 from hpc_heatmap.formats.review_file import ReviewJournal, Verdict
+from hpc_heatmap.runs.export import ExportFormat
 from hpc_heatmap.runs.status import State
 from hpc_heatmap.settings import Cluster, LaunchSettings, RunSettings
 
@@ -65,26 +66,30 @@ def review_a_real_run(
         slides.where.set(name, value)
     root = folder / "RUN"
     slides.out.value = str(root)
+    wait_for(lambda: "…" not in slides.cost.text(), 240)
+    assert "patches in" in slides.cost.text() and "of one core" in slides.cost.text()
     assert slides.launch_button.isEnabled()
     slides.launch_button.click()
 
     wait_for(lambda: monitor.chosen == root or "⚠" in slides.message.text(), 180)
     assert monitor.chosen == root, slides.message.text()
-    states: list[State] = []
-
-    def is_done() -> bool:
-        view = monitor.views.get(root)
-        if view is not None and (not states or states[-1] is not view.state):
-            states.append(view.state)
-        return view is not None and view.state is State.DONE
-
-    wait_for(is_done, 240)
+    # The overlay is opened while the run goes, and fills in.
+    wait_for(lambda: root in monitor.views)
+    monitor.slides.setCurrentItem(monitor.slides.topLevelItem(0))
+    monitor.open_button.click()
+    wait_for(lambda: "a RUN" in viewer.layers)
+    overlay = viewer.layers["a RUN"]
+    wait_for(lambda: monitor.views[root].state is State.DONE, 240)
+    wait_for(lambda: np.isfinite(np.asarray(overlay.data[0])).any(), 60)
     assert monitor.bars[next(iter(monitor.bars))].value() == 1
     assert "1 of 1 slides done" in monitor.sentence.text()
 
     wait_for(lambda: len(lesions.model.lesions) > 0, 60)
+    lesions.chooser.show_button.click()
+    wait_for(lambda: "a lesions" in viewer.layers)
     lesions.next()
     assert lesions.current() is not None
+    assert set(viewer.layers["a lesions"].selected_data) == {lesions.current()}
     x_px, y_px = lesions.model.lesions.place_px(lesions.current())
     assert (x_px, y_px) == pytest.approx((180, 150), abs=16)
     spacing_um = 0.5
@@ -191,9 +196,9 @@ def test_a_study_of_200_slides_and_100000_lesions_stays_usable(window: Any, tmp_
         taken[name] = time.process_time() - began
 
     timed("sort", lambda: lesions.table.sortByColumn(2, Qt.SortOrder.AscendingOrder))
-    timed("filter", lambda: lesions.least_score.setValue(0.5))
-    timed("search", lambda: lesions.text_filter.setText("77"))
-    lesions.text_filter.clear()
+    timed("filter", lambda: lesions.filter.least_score.setValue(0.5))
+    timed("search", lambda: lesions.filter.text.setText("77"))
+    lesions.filter.text.clear()
     timed("next", lesions.next)
     timed("mark", lambda: lesions.mark(Verdict.CONFIRMED))
     assert 45_000 < len(lesions.model.rows) < 55_000
@@ -240,3 +245,96 @@ def test_a_dead_file_system_is_told_and_holds_nothing(window: Any, tmp_path: Pat
     # Two seconds where the machine is free (benchmarks/docks.py); a thread that is waited for
     # would hold it for ever.
     assert closed_s < 10
+
+
+def test_table_and_layer_select_each_other_and_reviews_are_drawn_and_exported(
+    window: Any, landmark_run: Run, tmp_path: Path
+) -> None:
+    import shutil
+
+    from plugin.docks_support import square, wait_for
+
+    from napari_hpc_heatmap._lesion_layer import lesion_layers
+
+    root = tmp_path / "RUN"
+    shutil.copytree(landmark_run.root, root)
+    run = Run(root)
+    (slide,) = run.slides.values()
+    viewer, docks = window()
+    lesions = docks["Lesions"]
+    for layer in lesion_layers(slide):
+        viewer.add_layer(layer)
+    points = viewer.layers[f"{slide.id} lesions"]
+    lesions._state.choose(root)
+    wait_for(lambda: len(lesions.model.lesions) > 0)
+    lesions.who = "anna"
+
+    # By the keys of the window; the layer follows the table, and the table the layer.
+    press(viewer, "]")
+    assert lesions.current() == 0
+    assert set(points.selected_data) == {0}
+    lesions.table.clearSelection()
+    lesions.table.setCurrentIndex(lesions.model.index(-1, -1))
+    assert lesions.current() is None
+    points.selected_data = set()
+    points.selected_data = {0}
+    assert lesions.current() == 0
+    lesions.filter.least_score.setValue(1.0)
+    assert not points.shown.any()
+    lesions.filter.least_score.setValue(0.0)
+    assert points.shown.all()
+
+    # What is filtered out is not looked at any more.
+    assert lesions.current() is None
+    press(viewer, "]")
+    press(viewer, "Shift-C")
+    assert lesions.model.lesions.verdict(0) is Verdict.CONFIRMED
+
+    # A new outline, then another one for the machine's lesion.
+    lesions.outlines.draw_button.click()
+    drawn = viewer.layers["outline being drawn"]
+    drawn.add_polygons(square(100, 200, 40)[:, ::-1])
+    assert lesions.outlines.keep_button.isVisibleTo(lesions)
+    lesions.outlines.keep_button.click()
+    wait_for(lambda: len(lesions.model.lesions) == 2)
+    assert "outline being drawn" not in viewer.layers
+    assert lesions.model.lesions.place_px(1) == pytest.approx((100, 200))
+    lesions.table.selectRow(lesions.model.row_of(0))
+    lesions.outlines.redraw_button.click()
+    wait_for(lambda: "outline being drawn" in viewer.layers)
+    drawn = viewer.layers["outline being drawn"]
+    assert len(drawn.data) == len(slide.lesions()[0].lesion.polygons)
+    drawn.data = [square(300, 310, 60)[:, ::-1]]
+    lesions.outlines.keep_button.click()
+    wait_for(lambda: lesions.model.lesions.place_px(0) == pytest.approx((300, 310)))
+    # What is said after it still belongs to the machine's lesion.
+    lesions.table.selectRow(lesions.model.row_of(0))
+    lesions.buttons["unsure"].click()
+    lesions.export(ExportFormat.REVIEW_CSV)
+    wait_for(lambda: "Written" in lesions.message.text())
+    table = (run.paths.exports / "review-csv" / f"{slide.id}.csv").read_text().splitlines()
+    assert table[1].startswith("1,redrawn,") and ",unsure,,anna," in table[1]
+    assert table[2].startswith("drawn-") and ",confirmed,,anna," in table[2]
+
+
+def press(viewer: Any, key: str) -> None:
+    """Do what the window does where a key is pressed and no layer takes it."""
+    from napari.utils.key_bindings import coerce_keybinding
+
+    viewer.keymap[coerce_keybinding(key)](viewer)
+
+
+def test_a_run_that_cannot_be_written_takes_no_review(window: Any, tmp_path: Path) -> None:
+    from plugin.docks_support import make_run, wait_for
+
+    paths = make_run(tmp_path / "RUN", 1, 5)
+    # A file stands where the folder of reviews would be.
+    (paths.root / "reviews").touch()
+    _, docks = window()
+    lesions = docks["Lesions"]
+    lesions._state.choose(paths.root)
+    wait_for(lambda: len(lesions.model.lesions) == 5)
+    lesions.next()
+    lesions.mark(Verdict.REJECTED)
+    wait_for(lambda: "Not kept" in lesions.message.text())
+    assert lesions.model.lesions.verdict(0) is Verdict.UNREVIEWED

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import psutil
 from models import Tiny, save_onnx, write_descriptor
-from slides import landmark_slide
+from slides import Compression, landmark_slide
 
 from hpc_heatmap import FunctionClassifier, Run, RunSettings, start_run
 from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX
@@ -26,11 +26,14 @@ WINDOW_PX = 32
 WORKER_MODULES = {"submitit.local._local", "submitit.core._submit"}
 
 
-def make_slide(path: Path, width_px: int = 420, height_px: int = 360) -> Path:
+def make_slide(
+    path: Path, width_px: int = 420, height_px: int = 360, compression: Compression = "zlib"
+) -> Path:
     """Write a slide of tissue with a dark disc and glass around."""
     return landmark_slide(
-        path, width_px, height_px, (180, 150), 50, glass_px=(64, 64, 64, 64), downsamples=(1, 4)
-    )
+        path, width_px, height_px, (180, 150), 50, glass_px=(64, 64, 64, 64), downsamples=(1, 4),
+        compression=compression,
+    )  # fmt: skip
 
 
 def make_model(folder: Path) -> Path:

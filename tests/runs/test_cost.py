@@ -219,3 +219,24 @@ def test_wrong_requests(
     assert main(["plan", *arguments]) == 2
     said = capfd.readouterr().err.strip().splitlines()
     assert len(said) == 1 and words in said[0]
+
+
+def test_the_report_shows_planned_against_actual(
+    slides: list[Path], cost: Estimate, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = function_run(slides, tmp_path / "RUN")
+    finish(run)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(cost.as_dict()))
+    assert main(["report", str(run.root), "--plan", str(plan), "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capfd.readouterr().out)["planned"]}
+    for name in ("cells", "groups", "windows"):
+        assert rows[name]["planned"] == rows[name]["actual"] and rows[name]["ratio"] == 1
+    for name in ("core_hours", "cpu_hours", "wall_hours"):
+        assert rows[name]["planned"] == cost.as_dict()[name]
+        assert rows[name]["actual"] > 0
+    assert main(["report", str(run.root), "--plan", str(plan), "--html", str(plan) + ".html"]) == 0
+    assert "Planned against actual" in (tmp_path / "plan.json.html").read_text()
+    plan.write_text("[]")
+    assert main(["report", str(run.root), "--plan", str(plan)]) == 2
+    assert "is no plan" in capfd.readouterr().err

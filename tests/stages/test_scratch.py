@@ -20,7 +20,7 @@ from hpc_heatmap.stages.task import Stage, Task, perform
 def plan(folder: Path, name: str, layout: str = "tiles") -> Run:
     slide = folder / "a.tif"
     if not slide.exists():
-        make_slide(slide)
+        make_slide(slide, compression="jpeg" if layout == "slide-tiles" else "zlib")
         make_model(folder)
     settings = RunSettings(stride=8, patches_per_group=16, group_layout=layout)
     run = start_run([slide], folder / "model.onnx", folder / name, settings=settings)
@@ -42,7 +42,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("layout", ["tiles", "patches"])
+@pytest.mark.parametrize("layout", ["slide-tiles", "tiles", "patches"])
 def test_scores_are_the_same_and_the_copy_is_removed(
     tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,8 +72,9 @@ def test_scores_are_the_same_and_the_copy_is_removed(
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
-def test_only_the_groups_that_are_wanted_are_copied(tmp_path: Path) -> None:
-    source = plan(tmp_path, "RUN").slides["a"].files.groups
+@pytest.mark.parametrize("layout", ["slide-tiles", "tiles"])
+def test_only_the_groups_that_are_wanted_are_copied(tmp_path: Path, layout: str) -> None:
+    source = plan(tmp_path, "RUN", layout).slides["a"].files.groups
     with local_groups(source, [1], str(tmp_path / "node")) as copy, open_groups(copy) as groups:
         assert copy != source and copy.stat().st_size < source.stat().st_size / 2
         with open_groups(source) as whole:

@@ -246,6 +246,11 @@ app.command(
     help="Say what a run would cost: patches, groups, bytes, windows, core-hours, wall time.",
 )
 app.command(
+    "hpc_heatmap.cli.tune:tune",
+    name="tune",
+    help="Measure reading against group size on a file system, and say the best size.",
+)
+app.command(
     "hpc_heatmap.cli.report:report",
     name="report",
     help="Show the run time: serial and parallel time, speed-up, cores, efficiency, bytes.",
@@ -263,7 +268,27 @@ app.command(
 app.command(
     "hpc_heatmap.cli.evaluate:evaluate",
     name="evaluate",
-    help="Compare lesions (froc) or slide scores (auc) with the truth.",
+    help="Compare lesions (froc), slide scores (auc) or runs (slides) with the truth.",
+)
+app.command(
+    "hpc_heatmap.cli.tradeoff:tradeoff",
+    name="tradeoff",
+    help="Show what wider strides would cost, and what they would find, from one fine run.",
+)
+app.command(
+    "hpc_heatmap.cli.lesions:average",
+    name="average",
+    help="Average the scores of several models' runs into a run with heatmaps and lesions.",
+)
+app.command(
+    "hpc_heatmap.cli.lesions:lesions",
+    name="lesions",
+    help="Find lesions on a run's heatmaps again, by another rule or gated by slide scores.",
+)
+app.command(
+    "hpc_heatmap.cli.classify:classify",
+    name="classify",
+    help="Score slides by features of their heatmaps (random forest).",
 )
 app.command(
     "hpc_heatmap.cli.train:train",

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -66,13 +67,16 @@ def examine(directory: Path) -> list[Finding]:
         Finding(
             "memory", f"{memory.available / _GIB:.1f} GiB free of {memory.total / _GIB:.1f} GiB"
         ),
+        Finding("processor", processor()),
         _try("OpenSlide", _openslide),
         _try("models .pt, .pt2", _torch),
         _try("models .onnx", _onnx),
         _try(f"disk of {directory}", lambda: _disk(directory)),
+        _try("file system", lambda: _file_system(directory)),
         _try("file locking", lambda: _locking(directory)),
+        _try("speed of one core", _speed),
     ]
-    return [*findings, *_schedulers()]
+    return [*findings, *_schedulers(), *_limits()]
 
 
 def examine_profile(launch: LaunchSettings) -> list[Finding]:
@@ -129,9 +133,7 @@ def _onnx() -> str:
 
 
 def _disk(directory: Path) -> str:
-    existing = directory.absolute()
-    while not existing.exists():
-        existing = existing.parent
+    existing = _nearest(directory)
     usage = shutil.disk_usage(existing)
     with tempfile.NamedTemporaryFile(dir=existing, suffix=".partial"):
         pass
@@ -140,11 +142,91 @@ def _disk(directory: Path) -> str:
     return f"{usage.free / _GIB:.0f} GiB free of {usage.total / _GIB:.0f} GiB, can be written"
 
 
+def _nearest(directory: Path) -> Path:
+    """The directory, or the nearest above it that exists."""
+    existing = directory.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return existing
+
+
+def _file_system(directory: Path) -> str:
+    """Kind, and what a complete small file costs: written, synced, renamed."""
+    from hpc_heatmap.formats.atomic import write_json
+    from hpc_heatmap.runs.tuning.measuring import file_system
+
+    existing = _nearest(directory)
+    times = []
+    with tempfile.TemporaryDirectory(dir=existing) as folder:
+        for number in range(10):
+            began = time.perf_counter()
+            write_json(Path(folder) / f"{number}.json", number)
+            times.append(time.perf_counter() - began)
+    return f"{file_system(existing)}; a small file takes {1000 * sorted(times)[5]:.1f} ms"
+
+
+def _speed() -> str:
+    """A moment's trial of the demo's classifier."""
+    from importlib.resources import as_file, files
+
+    from hpc_heatmap.model import load_classifier, read_descriptor
+    from hpc_heatmap.runs.planning import windows_per_second
+
+    with as_file(files("hpc_heatmap") / "demo_model") as folder:
+        classifier = load_classifier(folder / "model.pt2", read_descriptor(folder / "model.json"))
+        speed = windows_per_second(classifier, 32)
+    side = classifier.window_px
+    return f"{speed:.0f} windows of {side} px a second with the demo's classifier, one thread"
+
+
+def processor() -> str:
+    """Name of the processor, and of its features those that models gain from."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    values = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    values = {name.strip(): value.strip() for name, value in values.items()}
+    flags = set(values.get("flags", values.get("Features", "")).split())
+    names = {
+        "avx2": "avx2", "avx512f": "avx512", "avx512_vnni": "avx512 vnni (int8)",
+        "avx512_bf16": "avx512 bf16", "amx_tile": "amx", "amx_bf16": "amx bf16",
+        "asimddp": "dot product (int8)", "bf16": "bf16",
+    }  # fmt: skip
+    found = [title for flag, title in names.items() if flag in flags]
+    name = values.get("model name", platform.machine())
+    return f"{name}; {', '.join(found) or 'none of avx2, avx512, amx, bf16'}"
+
+
+def _limits() -> list[Finding]:
+    """Limits and accounting of the schedulers of this machine, where they answer.
+
+    Nothing here is wrong by itself: only a profile asks for anything.
+    """
+    from hpc_heatmap.schedulers.profiles import make_cluster_scheduler
+    from hpc_heatmap.settings import Cluster, ClusterProfile
+
+    wanted = {"array limit", "submit limit", "accounting", "nodes submit"}
+    findings = []
+    for cluster in (Cluster.SLURM, Cluster.SGE):
+        try:
+            profile = ClusterProfile(cluster=cluster)
+            scheduler = make_cluster_scheduler(Path("jobs"), "doctor", profile)
+        except SchedulerError:
+            continue
+        findings += [
+            Finding(f"{scheduler.name}: {what}", found)
+            for what, found, _ in scheduler.check()
+            if what in wanted
+        ]
+    return findings
+
+
 def _locking(directory: Path) -> str:
     """HDF5 asks for locks by default; the engine itself needs none."""
     import h5py
 
-    with tempfile.TemporaryDirectory(dir=directory) as folder:
+    with tempfile.TemporaryDirectory(dir=_nearest(directory)) as folder:
         try:
             with h5py.File(Path(folder) / "locked.h5", "w", locking=True):
                 return "HDF5 files can be locked"

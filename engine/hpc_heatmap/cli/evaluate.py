@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +22,28 @@ from hpc_heatmap.evaluation.froc import Curve, Interpolation, Rule
 from hpc_heatmap.formats.atomic import writing
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from hpc_heatmap.evaluation.bootstrap import Interval
     from hpc_heatmap.evaluation.froc import SlideHits
     from hpc_heatmap.evaluation.pictures import Plot
+    from hpc_heatmap.evaluation.truth import Grid
 
-__all__ = ["auc", "evaluate", "froc"]
+__all__ = [
+    "answer_areas",
+    "auc",
+    "check_classes",
+    "check_grid",
+    "check_targets",
+    "evaluate",
+    "froc",
+]
 
-evaluate = App(name="evaluate", help="Compare lesions (froc) or slide scores (auc) with the truth.")
+evaluate = App(
+    name="evaluate",
+    help="Compare lesions (froc), slide scores (auc) or runs (slides) with the truth.",
+)
 
 Json = Annotated[
     bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON for scripts.")
@@ -84,15 +99,13 @@ def froc(
     from hpc_heatmap.evaluation.bootstrap import bootstrap_froc
     from hpc_heatmap.evaluation.froc import OPERATING_POINTS, froc_curve
     from hpc_heatmap.evaluation.pictures import Plot, Series
-    from hpc_heatmap.evaluation.truth import Grid
 
-    if not 0 <= mask_level <= 12 or not (math.isfinite(spacing) and 0.01 <= spacing <= 100):
-        raise SettingsError("--mask-level must be 0 to 12, and --spacing 0.01 to 100 um.")
+    grid = check_grid(mask_level, spacing)
     if bootstrap < 0 or seed < 0:
         raise SettingsError("--bootstrap and --seed must not be negative.")
-    _check_targets(csv_file, picture)
+    check_targets(csv_file, picture)
     sizes = _slide_sizes(slide_sizes) if slide_sizes else {}
-    slides = _hits(detections, masks, Grid(mask_level, spacing), sizes, quiet=quiet)
+    slides = _hits(detections, masks, grid, sizes, quiet=quiet)
     curve = froc_curve(slides, rule)
     other_rule: Rule = "corrected" if rule == "official" else "official"
     other = froc_curve(slides, other_rule).score(interpolation)
@@ -122,8 +135,17 @@ def froc(
     return 0
 
 
+def check_grid(mask_level: int, spacing: float) -> Grid:
+    """Pixels of the evaluation, from the options."""
+    from hpc_heatmap.evaluation.truth import Grid
+
+    if not 0 <= mask_level <= 12 or not (math.isfinite(spacing) and 0.01 <= spacing <= 100):
+        raise SettingsError("--mask-level must be 0 to 12, and --spacing 0.01 to 100 um.")
+    return Grid(mask_level, spacing)
+
+
 def _hits(
-    detections: Path, masks: Path, grid: Any, sizes: dict[str, tuple[int, int]], *, quiet: bool
+    detections: Path, masks: Path, grid: Grid, sizes: dict[str, tuple[int, int]], *, quiet: bool
 ) -> list[SlideHits]:
     from hpc_heatmap.evaluation.detections import find_detections, read_detections
     from hpc_heatmap.evaluation.froc import match
@@ -203,6 +225,9 @@ def _print_froc(answer: dict[str, Any]) -> None:
     )
 
 
+evaluate.command("hpc_heatmap.cli.slides:slides", name="slides")
+
+
 @evaluate.command
 def auc(
     *,
@@ -221,21 +246,34 @@ def auc(
     as_json: Json = False,
 ) -> int:
     """Slide-level AUC with standard error and 95 % interval, and paired comparison of scores."""
-    from hpc_heatmap.evaluation import auc as areas
-    from hpc_heatmap.evaluation.pictures import Plot, Series
     from hpc_heatmap.evaluation.score_table import read_score_table
 
-    _check_targets(csv_file, picture)
+    check_targets(csv_file, picture)
     table = read_score_table(scores)
     table.check_slides(slide)
     names = [score] if compare is None else [score, compare]
     values = {name: table.scores(name) for name in names}
     is_positive = table.truth(truth)
-    if is_positive.all() or not is_positive.any():
-        kind = "positive" if is_positive.all() else "negative"
-        raise EvaluationError(
-            f"{scores}: every slide is {kind} by column {truth}: an AUC needs both classes."
-        )
+    check_classes(is_positive, scores, truth)
+    answer_areas(is_positive, values, method, csv_file, picture, as_json=as_json)
+    return 0
+
+
+def answer_areas(
+    is_positive: npt.NDArray[np.bool_],
+    values: Mapping[str, npt.NDArray[np.float64]],
+    method: Method,
+    csv_file: Path | None,
+    picture: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the area of a score, and of another one beside it, and draw their curves."""
+    from hpc_heatmap.evaluation import auc as areas
+    from hpc_heatmap.evaluation.pictures import Plot, Series
+
+    score, compare = [*values, None][:2]
+    assert score is not None
     first = areas.auc(is_positive, values[score], method)
     versus = None
     if compare is not None:
@@ -257,7 +295,6 @@ def auc(
         print(json.dumps(answer, indent=2, allow_nan=False))
     else:
         _print_auc(score, compare, first, versus, method)
-    return 0
 
 
 def _area_answer(area: Auc) -> dict[str, Any]:
@@ -307,7 +344,16 @@ def _interval(pair: Sequence[float] | None) -> str:
     return f"{pair[0]:.4f} to {pair[1]:.4f}" if pair else ""
 
 
-def _check_targets(csv_file: Path | None, picture: Path | None) -> None:
+def check_classes(is_positive: npt.NDArray[np.bool_], path: Path, column: str) -> None:
+    """Refuse slides of one class alone."""
+    if is_positive.all() or not is_positive.any():
+        kind = "positive" if is_positive.all() else "negative"
+        raise EvaluationError(
+            f"{path}: every slide is {kind} by column {column}: an AUC needs both classes."
+        )
+
+
+def check_targets(csv_file: Path | None, picture: Path | None) -> None:
     """Refuse bad file names before any work."""
     for path in (csv_file, picture):
         if path is not None and path.is_dir():

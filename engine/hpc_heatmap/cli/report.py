@@ -33,6 +33,9 @@ def report(
             help="NAME=GLOB: slides that get rows of their own, such as tumor='tumor_*'.",
         ),
     ] = None,
+    plan: Annotated[
+        Path | None, Parameter(help="What `plan --json` printed, to compare with.")
+    ] = None,
     html: Annotated[
         Path | None, Parameter(help="Write a page with tables and timeline to this file.")
     ] = None,
@@ -50,8 +53,10 @@ def report(
     defines every line.
     """
     from hpc_heatmap.runs.report import parse_subsets, report_run
+    from hpc_heatmap.runs.report.planned import read_plan
 
-    made = report_run(directory, parse_subsets(subset or []))
+    planned = None if plan is None else read_plan(plan)
+    made = report_run(directory, parse_subsets(subset or []), planned)
     written = write_pages(made, html, markdown)
     if as_json:
         print(json.dumps(made.as_dict(), indent=2, allow_nan=False))

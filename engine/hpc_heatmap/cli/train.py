@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +95,6 @@ def train(
                 sources,
                 out,
                 chosen,
-                command=f"hpc-heatmap {shlex.join(sys.argv[1:])}",
                 on_progress=on_progress,
                 on_epoch=lambda line: _print_epoch(line, chosen.epochs),
             )
@@ -128,8 +125,8 @@ def _print_epoch(line: Epoch, n_epochs: int) -> None:
 
 @contextmanager
 def _bars(*, quiet: bool) -> Iterator[OnProgress]:
-    """One bar for each kind of work."""
-    if quiet:
+    """One bar for each kind of work, on a terminal; elsewhere the lines of the epochs do."""
+    if quiet or not errors.is_terminal:
         yield lambda what, done, total: None
         return
     progress = Progress(

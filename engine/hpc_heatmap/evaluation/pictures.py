@@ -15,7 +15,8 @@ __all__ = ["Plot", "Series", "plot_png", "plot_svg"]
 
 _WIDTH, _HEIGHT = 560, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 40, 52
-_COLOURS = ("#2a6fb0", "#d98a00", "#1c9170", "#8a4fae")
+_COLOURS = ("#2a6fb0", "#d98a00", "#1c9170", "#8a4fae", "#b3413b", "#5b6370")
+_MARK = 4.0
 _TEXT, _GRID, _AXIS = "#1d2129", "#e1e4e9", "#5b6370"
 #: Supersampling of PNG.
 _FINE = 3
@@ -42,6 +43,8 @@ class Plot:
         Places on the x axis; the first and last are its ends.
     log2
         Whether the x axis doubles from tick to tick.
+    marks
+        Whether the points of the curves are marked.
     """
 
     title: str
@@ -50,6 +53,7 @@ class Plot:
     ticks: Sequence[float]
     curves: Sequence[Series]
     log2: bool = False
+    marks: bool = False
 
     def x_at(self, value: float) -> float:
         """Position of a value, pixels."""
@@ -85,7 +89,10 @@ def _strokes(plot: Plot) -> list[tuple[list[Place], str, float]]:
         found.append(([(_LEFT, y), (right, y)], _GRID, 1))
     found.append(([(_LEFT, _y_at(1)), (_LEFT, bottom), (right, bottom)], _AXIS, 1))
     for number, series in enumerate(plot.curves):
-        found.append((plot.lines(series), _COLOURS[number % len(_COLOURS)], 2))
+        line, colour = plot.lines(series), _COLOURS[number % len(_COLOURS)]
+        found.append((line, colour, 2))
+        if plot.marks:
+            found += [([(x - _MARK, y), (x + _MARK, y)], colour, 2 * _MARK) for x, y in line]
     return found
 
 

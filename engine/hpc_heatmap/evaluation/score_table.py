@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ __all__ = ["ScoreTable", "read_score_table"]
 
 #: Columns that name the slide, if none is given; lower case.
 _SLIDE_COLUMNS = ("slide", "slide_name", "slide_id", "name", "image", "case", "filename", "file")
+_SLIDE_SUFFIXES = {".tif", ".tiff", ".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".dcm"}
 _POSITIVE = {"1", "true", "yes", "positive", "tumor", "tumour"}
 _NEGATIVE = {"0", "false", "no", "negative", "normal"}
 
@@ -84,6 +85,32 @@ class ScoreTable:
             found.append(word in _POSITIVE)
         return np.array(found, dtype=bool)
 
+    def slides(self, name: str | None = None) -> list[str]:
+        """Names of the slides, without the suffix of a slide's file.
+
+        Raises
+        ------
+        EvaluationError
+            No column names the slides, or a slide is there twice.
+        """
+        column = name or next((c for c in self.columns if c.lower() in _SLIDE_COLUMNS), None)
+        if column is None:
+            raise EvaluationError(
+                f"{self.path} has no column that names the slide: call it slide, or say which."
+            )
+        self.check_slides(column)
+        return [_without_suffix(text.strip()) for text in self.column(column)]
+
+    def labels(self, truth: str, name: str | None = None) -> dict[str, bool]:
+        """Whether each slide is positive, by its name.
+
+        Raises
+        ------
+        EvaluationError
+            As of :meth:`slides` and :meth:`truth`.
+        """
+        return dict(zip(self.slides(name), self.truth(truth).tolist(), strict=True))
+
     def check_slides(self, name: str | None = None) -> None:
         """Refuse a slide that stands in two rows.
 
@@ -102,6 +129,11 @@ class ScoreTable:
                         f"{self.path}: the slide {slide} stands in lines {first} and {line}: keep "
                         "one row for each slide."
                     )
+
+
+def _without_suffix(slide: str) -> str:
+    path = PurePath(slide)
+    return path.stem if path.suffix.lower() in _SLIDE_SUFFIXES else path.name
 
 
 def read_score_table(path: Path) -> ScoreTable:

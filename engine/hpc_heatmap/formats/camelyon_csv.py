@@ -6,16 +6,14 @@ detections has an empty file: without one it would not count as a slide.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.atomic import writing
 from hpc_heatmap.formats.lesion_files import Lesion
 
-__all__ = ["Detection", "detections_of", "read_lesion_detections", "write_camelyon_csv"]
+__all__ = ["Detection", "detections_of", "write_camelyon_csv"]
 
 
 @dataclass(frozen=True)
@@ -30,26 +28,6 @@ class Detection:
 def detections_of(lesions: Iterable[Lesion]) -> list[Detection]:
     """Marks at the lesions' centroids, with their scores."""
     return [Detection(lesion.score, lesion.x_px, lesion.y_px) for lesion in lesions]
-
-
-def read_lesion_detections(path: Path) -> list[Detection]:
-    """Read the marks of a ``lesions.csv`` of a run.
-
-    Raises
-    ------
-    FormatError
-        The file is missing, or is not a table of lesions.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Detection(float(row["score"]), float(row["x_px"]), float(row["y_px"]))
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            f"{path} is not a table of lesions: delete it and resume the run."
-        ) from error
 
 
 def write_camelyon_csv(path: Path, detections: Iterable[Detection]) -> None:

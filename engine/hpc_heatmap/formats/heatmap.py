@@ -1,6 +1,6 @@
 """Heatmaps, ``heatmap.h5``: scores on the lattice with a pyramid, read lazily.
 
-Each level ``levels/N`` is a chunked, compressed float32 dataset (rows, columns), NaN where there
+Each level ``levels/N`` is a chunked float32 dataset (rows, columns), NaN where there
 is no tissue; level 0 has the scores themselves, each further level the mean of the scored samples
 in 2 x 2 of the one before. The attributes ``origin_px`` (of sample (0, 0)) and ``step_px``, both
 (x, y), place the samples in level-0 pixels, pixel-centre convention.
@@ -12,16 +12,16 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap.formats.hdf5 import COMPRESSED, open_for_reading, open_for_writing
+from hpc_heatmap.formats.hdf5 import open_for_reading, open_for_writing
 from hpc_heatmap.geometry import Geometry
 
-__all__ = ["BLOCK", "Heatmap", "write_heatmap"]
+__all__ = ["BLOCK", "Heatmap", "ScoreMap", "write_heatmap"]
 
 KIND = "hpc-heatmap heatmap"
 VERSION = 1
@@ -88,7 +88,6 @@ def _create_level(
         np.float32,
         chunks=tuple(min(CHUNK, n) for n in shape),
         fillvalue=np.nan,
-        **COMPRESSED,
     )
     level.attrs["origin_px"], level.attrs["step_px"] = origin, step
     return level
@@ -135,12 +134,14 @@ def halve(scores: Scores) -> Scores:
     rows, columns = scores.shape
     padded = np.full((rows + rows % 2, columns + columns % 2), np.nan, np.float32)
     padded[:rows, :columns] = scores
-    quads = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2)
-    scored = ~np.isnan(quads)
-    count = scored.sum(axis=(1, 3))
-    total = np.where(scored, quads, 0).sum(axis=(1, 3), dtype=np.float64)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return mean.astype(np.float32)
+    total = np.zeros((padded.shape[0] // 2, padded.shape[1] // 2))
+    count = np.zeros(total.shape)
+    for corner in (padded[i::2, j::2] for i in (0, 1) for j in (0, 1)):
+        scored = ~np.isnan(corner)
+        np.add(total, corner, out=total, where=scored)
+        count += scored
+    with np.errstate(invalid="ignore"):
+        return (total / count).astype(np.float32)
 
 
 class _Level:
@@ -156,6 +157,21 @@ class _Level:
 
     def __getitem__(self, key: Any) -> Any:
         return self._dataset[key]
+
+
+class ScoreMap(Protocol):
+    """Scores on a lattice, wherever they are kept."""
+
+    @property
+    def origin_px(self) -> tuple[float, float]:
+        """Position of sample (0, 0), (x, y), level-0 pixels."""
+
+    @property
+    def step_px(self) -> tuple[float, float]:
+        """Distance of samples, (x, y), level-0 pixels."""
+
+    def dataset(self) -> Any:
+        """The scores (rows, columns) as an array, or an HDF5 dataset."""
 
 
 class Heatmap:

@@ -35,15 +35,15 @@ _log = logging.getLogger(__name__)
 
 #: Operations of a window below which a network is too small for steps of ours to pay.
 _SMALLEST = 2e7
-#: Estimated work, as a share of that of windows alone, above which sharing is not tried.
-_WORTH_TRYING = 0.8
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
 #: Windows of a patch that are compared, about.
 _COMPARED = 14
-#: Windows on an axis of a trial, at most.
-_TRIAL_WINDOWS = 7
+#: A trial that takes longer is not done twice.
+_LONG_S = 1.0
+#: Windows on an axis of a patch that is compared, at most.
+_COMPARED_SIDE = 7
 #: Version of what is kept of a trial.
 _VERSION = 1
 
@@ -116,7 +116,7 @@ class _Choice:
         self._trial = trial
         self._program = program
         self._windows = -(-classifier.window_px // trial.stride_px)
-        n = min(self._windows, _TRIAL_WINDOWS)
+        n = min(self._windows, _COMPARED_SIDE)
         self._offsets = [k * trial.stride_px for k in range(n)]
         ends = {(i, j) for i in (0, n - 1) for j in (0, n - 1)}
         others = np.random.default_rng(0).integers(0, n, (_COMPARED - len(ends), 2))
@@ -151,7 +151,7 @@ class _Choice:
 
     def _sharing(self, alone: Execution) -> tuple[Execution, str]:
         """With early layers shared, where that pays and gives the same."""
-        from hpc_heatmap.model.sharing import share
+        from hpc_heatmap.model.sharing import WORTH_SHARING, share
 
         stride = self._trial.stride_px
         single = f"Each window is scored by itself at stride {stride}:"
@@ -160,7 +160,9 @@ class _Choice:
         found = share(self._program, stride, self._windows)
         if found is None:
             return alone, f"{single} no layer can be shared."
-        if found.cost > _WORTH_TRYING:
+        # Other strides are another question.
+        alone = alone.model_copy(update={"share": True, "stride_px": stride})
+        if found.cost > WORTH_SHARING:
             return alone, f"{single} sharing would save too little."
         shared = self._compared(
             alone.model_copy(
@@ -170,13 +172,14 @@ class _Choice:
         exact = alone.precision == "float32"
         limit = EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
         if not _is_within(shared, limit):
+            alone = alone.model_copy(update={"share": False})
             return alone, f"{single} shared layers differ by {shared.difference:.1e}."
         speeds = self._speeds(alone, shared)
         if speeds["shared"] < speeds["alone"]:
             return alone, f"{single} sharing was slower when it was tried."
         rates = {
             "alone_windows_per_s": speeds["alone"],
-            "windows_per_s": speeds["alone"] / found.cost,
+            "windows_per_s": speeds["shared"],
         }
         said = f"Windows share their early layers at stride {stride}: {found.cost:.0%} of the work."
         return shared.model_copy(update=rates), said
@@ -211,11 +214,11 @@ class _Choice:
     def _shared(self, classifier: NetworkClassifier) -> Floats:
         """Scores of the places, from patches of windows that share."""
         rows, columns = np.array(self._places).T
-        scores = [self._lattice(classifier, patch)[rows, columns] for patch in self._trial.patches]
-        return np.concatenate(scores)
+        lattices = [self._lattice(classifier, p, self._offsets) for p in self._trial.patches]
+        return np.concatenate([lattice[rows, columns] for lattice in lattices])
 
-    def _lattice(self, classifier: NetworkClassifier, patch: Pixels) -> Floats:
-        prepared, at = classifier.prepare(patch), self._offsets
+    def _lattice(self, classifier: NetworkClassifier, patch: Pixels, at: list[int]) -> Floats:
+        prepared = classifier.prepare(patch)
         stride, batch_size = self._trial.stride_px, self._trial.batch_size
         return np.concatenate(list(classifier.shared_scores(prepared, at, at, stride, batch_size)))
 
@@ -228,11 +231,12 @@ class _Choice:
         patch = self._trial.patches[0]
         one, other = self._made_of(alone), self._made_of(shared)
         prepared = one.prepare(patch)
-        windows = [one.cut(prepared, 0, at) for at in self._offsets] * len(self._offsets)
+        offsets = [k * self._trial.stride_px for k in range(self._windows)]
+        windows = [one.cut(prepared, 0, left) for left in offsets] * self._windows
         some = windows[: self._trial.batch_size]
         speeds = {
             "alone": _rate(lambda: one.scores(some), len(some)),
-            "shared": _rate(lambda: self._lattice(other, patch), len(windows)),
+            "shared": _rate(lambda: self._lattice(other, patch, offsets), len(windows)),
         }
         with contextlib.suppress(OSError):
             stored.parent.mkdir(parents=True, exist_ok=True)
@@ -247,14 +251,14 @@ def _is_within(execution: Execution, limit: float) -> bool:
 
 
 def _rate(work: Callable[[], object], windows: int) -> float:
-    """Windows a second of processor time: the better of two, after a first one."""
-    work()
-    took = []
+    """Windows a second of processor time, after a first batch where that is soon done."""
     for _ in range(2):
         started = time.process_time()
         work()
-        took.append(time.process_time() - started)
-    return windows / max(min(took), 1e-6)
+        took = time.process_time() - started
+        if took > _LONG_S:
+            break
+    return windows / max(took, 1e-6)
 
 
 def _file_of(trial: Trial, *ways: Execution) -> Path:

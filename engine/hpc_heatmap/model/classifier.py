@@ -137,7 +137,7 @@ class NetworkClassifier:
     def shares(self, stride_px: int) -> bool:
         """Whether :meth:`patch_scores` may be used at a stride."""
         shared = getattr(self.network, "shared", None)
-        return not self._resize and shared is not None and shared.fits(stride_px)
+        return not self._resize and shared is not None and shared(stride_px) is not None
 
     def patch_scores(
         self,
@@ -184,7 +184,7 @@ class NetworkClassifier:
             difference,
             self.tolerance,
         )
-        self.network.shared = None  # type: ignore[attr-defined]
+        self.network.part(stride_px)  # type: ignore[attr-defined]
         for top in tops:
             yield self.scores([self.cut(prepared, top, left) for left in lefts])[None]
 

@@ -16,7 +16,7 @@ from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.capture import CaptureError, capture
 from hpc_heatmap.model.program import INPUT, Program, Steps
 from hpc_heatmap.model.shared_windows import SharedWindows
-from hpc_heatmap.model.sharing import Sharing
+from hpc_heatmap.model.sharing import WORTH_SHARING, Sharing, share
 from hpc_heatmap.model.torch import TorchNetwork
 
 __all__ = ["ProgramNetwork", "capture_model", "has_bfloat16"]
@@ -42,12 +42,29 @@ class ProgramNetwork:
     def __init__(self, program: Program, execution: Execution, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._dtype = getattr(torch, execution.precision)
+        self._execution = execution
+        self._shared: dict[int, SharedWindows | None] = {}
         with torch.inference_mode():
             self._steps = Steps(program, self._dtype)
-        self.shared: SharedWindows | None = None
-        if execution.cut is not None:
-            sharing = Sharing(execution.cut, execution.jump_px, execution.cost)
-            self.shared = SharedWindows(self._steps, sharing)
+
+    def shared(self, stride_px: int) -> SharedWindows | None:
+        """What scores the windows of a patch together at a stride; None where that does not pay."""
+        if stride_px not in self._shared:
+            sharing, chosen, program = None, self._execution, self._steps.program
+            if stride_px == chosen.stride_px:
+                if chosen.cut is not None:
+                    sharing = Sharing(chosen.cut, chosen.jump_px, chosen.cost)
+            elif chosen.share:
+                sharing = share(program, stride_px, -(-program.side_px // stride_px))
+                if sharing is not None and sharing.cost > WORTH_SHARING:
+                    sharing = None
+            made = None if sharing is None else SharedWindows(self._steps, sharing)
+            self._shared[stride_px] = made
+        return self._shared[stride_px]
+
+    def part(self, stride_px: int) -> None:
+        """Score each window by itself at a stride from now on."""
+        self._shared[stride_px] = None
 
     def __call__(self, batch: Floats) -> Floats:
         """Logits of a normalised batch (n, 3, height, width)."""
@@ -71,9 +88,10 @@ class ProgramNetwork:
         batch_size
             Windows at once, but for one row at least.
         """
-        if self.shared is None:
-            raise ModelError("This network does not share work between windows.")
-        batches = self.shared.logits(self._tensor(patch[None]), windows, stride_px, batch_size)
+        shared = self.shared(stride_px)
+        if shared is None:
+            raise ModelError(f"Windows at stride {stride_px} do not share work.")
+        batches = shared.logits(self._tensor(patch[None]), windows, stride_px, batch_size)
         while True:
             with torch.inference_mode():
                 logits = next(batches, None)

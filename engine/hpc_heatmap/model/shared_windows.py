@@ -91,11 +91,6 @@ class SharedWindows:
         self._reach = reaches(program)
         self._kernels = {step.name: kernels(step, program) for step in self._shared}
         self._last = {name: k for k, step in enumerate(self._shared) for name in step.inputs}
-        self.sharing = sharing
-
-    def fits(self, stride_px: int) -> bool:
-        """Whether windows at a stride may share."""
-        return stride_px % self.sharing.jump_px == 0
 
     def logits(
         self, patch: torch.Tensor, windows: tuple[int, int], stride_px: int, batch_size: int
@@ -110,7 +105,7 @@ class SharedWindows:
         windows
             Rows and columns of windows.
         stride_px
-            From one to the next; see :meth:`fits`.
+            From one to the next, a multiple of the sharing's jump.
         batch_size
             Windows at once, but for one row at least.
         """

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step, references
 
 __all__ = [
+    "WORTH_SHARING",
     "Axes",
     "Kernel",
     "Reach",
@@ -44,6 +45,12 @@ _MAX_POOL, _MEAN_POOL = "aten.max_pool2d.default", "aten.avg_pool2d.default"
 _TOUCH = 20.0
 #: Operations that a convolution on few pixels takes for one on many.
 _SMALL = 1.3
+#: Operations that it takes to put together the input of a number in a ring.
+_GATHER = 100.0
+#: Operations that the calls of a step take, whatever they do.
+_CALLS = 1.5e7
+#: Estimated work, as a share of that of windows alone, up to which windows share.
+WORTH_SHARING = 0.8
 #: Memory for the rings of a patch, bytes.
 _MOST_BYTES = 2**30
 
@@ -250,10 +257,12 @@ def share(program: Program, stride_px: int, windows: int) -> Sharing | None:
         if axes is None or stride_px % axes.y.jump or stride_px % axes.x.jump:
             break
         patch = _PatchSize(axes, stride_px, windows)
-        channels = step.numbers / (axes.y.n * axes.x.n)
-        if 4 * channels * patch.corners > _MOST_BYTES:
+        places = axes.y.n * axes.x.n
+        if 4 * step.numbers / places * patch.corners > _MOST_BYTES:
             break
-        shared += alone[number] / (axes.y.n * axes.x.n) * patch.places
+        each = alone[number] / places
+        shared += patch.whole * each + _CALLS
+        shared += patch.rings * (_SMALL * each + _GATHER * step.numbers / places)
         # Nothing before this step may be needed after it.
         if number > 0 and needed_until <= number:
             rest = sum(alone[number + 1 :]) + _TOUCH * step.numbers
@@ -271,8 +280,8 @@ class _PatchSize:
         y, x = axes
         rows, columns = (a.n + (windows - 1) * stride_px // a.jump for a in axes)
         self.corners = windows**2 * y.ring * x.ring
-        rings = windows * (y.ring * columns + x.ring * rows) + self.corners
-        self.places = rows * columns + _SMALL * rings
+        self.rings = windows * (y.ring * columns + x.ring * rows) + self.corners
+        self.whole = rows * columns
 
 
 def window_operations(program: Program) -> float:

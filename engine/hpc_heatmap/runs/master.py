@@ -11,7 +11,7 @@ import itertools
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -84,6 +84,8 @@ class Master:
         self._order = itertools.count()
         self._rank = {slide.id: rank for rank, slide in enumerate(run.slides)}
         self._running: dict[Job, Task] = {}
+        #: Tasks of each slide that wait or run.
+        self._n_pending: Counter[str] = Counter()
         self._tries: Counter[tuple[str, Stage, tuple[int, ...]]] = Counter()
         self._last_look = 0.0
         #: After a refusal: when to submit again, and how much.
@@ -140,7 +142,9 @@ class Master:
             self._submit()
             ended = [job for job in self._running if job.done()]
             for job in ended:
-                self._after(job, self._running.pop(job))
+                task = self._running.pop(job)
+                self._n_pending[task.slide_id] -= 1
+                self._after(job, task)
             self._look()
             if not ended:
                 time.sleep(_POLL_S)
@@ -163,6 +167,7 @@ class Master:
         for job, (stage, slide_id, groups) in adopted.items():
             if slide_id in self._rank:
                 self._running[job] = self._task(stage, slide_id, groups)
+                self._n_pending[slide_id] += 1
 
     def _submit(self) -> None:
         """Submit what waits, as arrays, while there is room."""
@@ -180,6 +185,7 @@ class Master:
             except QueueFullError:
                 # Others' jobs, or a limit that we do not know: wait politely, with what fits.
                 for task in tasks:
+                    self._n_pending[task.slide_id] -= 1
                     self._push(task)
                 self._not_before = time.monotonic() + _QUEUE_FULL_S
                 self._room = max(1, len(tasks) // 2)
@@ -212,7 +218,9 @@ class Master:
         if any(f.scope == "slide" for f in failures):
             return
         if self._is_complete(task, failures):
-            if not any(t.slide_id == task.slide_id for t in self._pending()):
+            if not failures:
+                job.clear()
+            if not self._n_pending[task.slide_id]:
                 self._queue_next(task.slide_id)
             return
         free = shutil.disk_usage(self._paths.root).free
@@ -251,24 +259,26 @@ class Master:
         failed = {f.group for f in failures if f.stage == Stage.SCORING}
         return all(files.group_scores(g).exists() or g in failed for g in task.groups)
 
-    def _pending(self) -> Iterator[Task]:
-        """Tasks that wait or run."""
-        yield from (entry[-1] for entry in self._queue)
-        yield from self._running.values()
+    def _pending(self, slide_id: str) -> list[Task]:
+        """Tasks of a slide that wait or run."""
+        if not self._n_pending[slide_id]:
+            # As nearly always; only what an earlier master has left makes it worth a look.
+            return []
+        pending = [*(entry[-1] for entry in self._queue), *self._running.values()]
+        return [task for task in pending if task.slide_id == slide_id]
 
     def _queue_next(self, slide_id: str) -> None:
         """Queue the next stage of a slide."""
         files = self._paths.slide(slide_id)
         stage = next_stage(files)
-        if stage is None or any(
-            t.slide_id == slide_id and t.stage is not Stage.SCORING for t in self._pending()
-        ):
+        pending = self._pending(slide_id)
+        if stage is None or any(t.stage is not Stage.SCORING for t in pending):
             return
         if stage is not Stage.SCORING:
             self._push(self._task(stage, slide_id))
             return
         summary = read_summary(files.summary)
-        taken = {g for t in self._pending() if t.slide_id == slide_id for g in t.groups}
+        taken = {g for task in pending for g in task.groups}
         missing = [g for g in missing_groups(files, summary.n_groups) if g not in taken]
         if any(f.slide == slide_id for f in read_failures(self._paths)):
             return
@@ -295,6 +305,7 @@ class Master:
 
     def _push(self, task: Task) -> None:
         """Earlier slides first, so that they are done early and their space can be freed."""
+        self._n_pending[task.slide_id] += 1
         heapq.heappush(self._queue, (self._rank[task.slide_id], next(self._order), task))
 
     def _clean(self) -> None:

@@ -53,7 +53,7 @@ from hpc_heatmap.stain.fits import StainFit
 from hpc_heatmap.stain.target import read_target
 from hpc_heatmap.tissue import method_names
 
-__all__ = ["create_run", "plan_run"]
+__all__ = ["create_run", "plan_run", "windows_per_second"]
 
 PathLike = str | os.PathLike[str]
 
@@ -140,7 +140,8 @@ def plan_run(
         slides=tuple(entries),
         stain_target=target,
         provenance=provenance(),
-        windows_per_s=entry.execution.windows_per_s or _speed(classifier, settings.batch_size),
+        windows_per_s=entry.execution.windows_per_s
+        or windows_per_second(classifier, settings.batch_size),
     )
 
 
@@ -217,7 +218,7 @@ def _slide_entry(slide_id: str, path: Path, model: ModelEntry, settings: RunSett
         )
 
 
-def _speed(classifier: Classifier, batch_size: int) -> float:
+def windows_per_second(classifier: Classifier, batch_size: int) -> float:
     """Windows a second of this process, from a second of noise at most."""
     side = classifier.window_px
     noise = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hpc_heatmap.errors import RunConflictError, SchedulerError
 from hpc_heatmap.stages.task import Stage, Task
 
-__all__ = ["Job", "QueueFullError", "Scheduler", "job_folder", "tail_of"]
+if TYPE_CHECKING:
+    from submitit.core.utils import JobPaths
+
+__all__ = ["Job", "QueueFullError", "Scheduler", "delete_pickles", "job_folder", "tail_of"]
 
 _LOG_CHARACTERS = 2000
 
@@ -33,6 +37,9 @@ class Job(Protocol):
 
     def cancel(self) -> None:
         """Stop it. When this returns nothing of it runs any more."""
+
+    def clear(self) -> None:
+        """Delete what it was started from: it has ended well. Its log stays."""
 
 
 class QueueFullError(SchedulerError):
@@ -95,6 +102,13 @@ def tail_of(log: Path) -> str:
         return log.read_text("utf-8", errors="replace")[-_LOG_CHARACTERS:].strip()
     except OSError:
         return ""
+
+
+def delete_pickles(paths: JobPaths) -> None:
+    """Delete the two files of a job that hold its call and its result."""
+    for file in (paths.submitted_pickle, paths.result_pickle):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def job_folder(jobs: Path, session: str) -> Path:

@@ -25,7 +25,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from hpc_heatmap.errors import FormatError, SchedulerError
 from hpc_heatmap.formats.atomic import read_json, storage_errors, write_json
-from hpc_heatmap.schedulers import Job, QueueFullError, job_folder, tail_of
+from hpc_heatmap.schedulers import Job, QueueFullError, delete_pickles, job_folder, tail_of
 from hpc_heatmap.settings import ClusterProfile
 from hpc_heatmap.stages.task import Stage, Task, perform
 
@@ -122,6 +122,10 @@ class ClusterJob:
     def cancel(self) -> None:
         """Take it out of the queue, or stop it."""
         self._scheduler.stop([self.id])
+
+    def clear(self) -> None:
+        """Delete its pickles."""
+        delete_pickles(self._paths)
 
 
 class ClusterScheduler(ABC):

@@ -34,6 +34,9 @@ class _DoneJob:
     def cancel(self) -> None:
         """Too late."""
 
+    def clear(self) -> None:
+        """It has left nothing."""
+
 
 class InProcessScheduler:
     """Runs tasks in this process.

@@ -19,7 +19,7 @@ import submitit
 
 from hpc_heatmap import processes
 from hpc_heatmap.formats.atomic import storage_errors
-from hpc_heatmap.schedulers import Job, job_folder, tail_of
+from hpc_heatmap.schedulers import Job, delete_pickles, job_folder, tail_of
 from hpc_heatmap.stages.task import Stage, Task, perform
 
 __all__ = ["LocalScheduler", "usable_cores"]
@@ -126,6 +126,10 @@ class LocalJob:
             controller.suspend()
             _kill([controller, *controller.children(recursive=True)])
         self._job.done()
+
+    def clear(self) -> None:
+        """Delete its pickles."""
+        delete_pickles(self._job.paths)
 
 
 @contextmanager

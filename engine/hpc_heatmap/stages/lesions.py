@@ -18,7 +18,7 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 from skimage.morphology import isotropic_closing, isotropic_opening
 
-from hpc_heatmap.formats.heatmap import Heatmap
+from hpc_heatmap.formats.heatmap import ScoreMap
 from hpc_heatmap.formats.lesion_files import Lesion, Ring
 
 __all__ = ["detect_lesions", "kernel_radius"]
@@ -34,7 +34,7 @@ def kernel_radius(window_px: int, stride_px: int) -> float:
     return KERNEL_WINDOWS * window_px / stride_px / 2
 
 
-def detect_lesions(heatmap: Heatmap, threshold: float, radius: float) -> list[Lesion]:
+def detect_lesions(heatmap: ScoreMap, threshold: float, radius: float) -> list[Lesion]:
     """Find the lesions of a heatmap, the highest score first.
 
     Parameters
@@ -60,7 +60,7 @@ def detect_lesions(heatmap: Heatmap, threshold: float, radius: float) -> list[Le
 
 
 def _islands(
-    heatmap: Heatmap, threshold: float, reach: int
+    heatmap: ScoreMap, threshold: float, reach: int
 ) -> Iterator[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
     """Rectangles with the samples above the threshold that belong to them. What belongs to one
     does not influence another: it is farther away than `reach`. The rectangles may overlap.
@@ -86,7 +86,7 @@ def _islands(
 
 
 def _lesions_of(
-    heatmap: Heatmap, island: tuple[slice, slice], mask: npt.NDArray[np.bool_], radius: float
+    heatmap: ScoreMap, island: tuple[slice, slice], mask: npt.NDArray[np.bool_], radius: float
 ) -> Iterator[Lesion]:
     scores = heatmap.dataset()[island]
     if radius >= 1:

@@ -91,4 +91,4 @@ def _with_legend(image: Image.Image, text: str, *, colours: bool = False) -> Ima
 
 def _save(path: Path, image: Image.Image) -> None:
     with writing(path) as partial:
-        image.save(partial, format="PNG")
+        image.save(partial, format="PNG", compress_level=2)

@@ -19,7 +19,7 @@ from hpc_heatmap.geometry import Axis, Geometry
 __all__ = ["stitch"]
 
 #: Scores that are kept in memory while neighbouring blocks are stitched.
-_BYTES_IN_MEMORY = 2**25
+_BYTES_IN_MEMORY = 2**26
 
 
 def stitch(
@@ -55,12 +55,14 @@ def stitch(
     group_of = np.full((geometry.y.n_cells, geometry.x.n_cells), -1, np.int32)
     group_of[tuple(table.cells.T)] = table.group
     largest_group = int(np.bincount(table.group[table.tissue]).max(initial=1))
+    first_y, end_y = _points(geometry.y)
+    first_x, end_x = _points(geometry.x)
     group_bytes = 4 * math.prod(geometry.block_shape) * largest_group
+    down, across = (np.arange(count) for count in geometry.block_shape)
 
     @lru_cache(maxsize=max(2, _BYTES_IN_MEMORY // group_bytes))
-    def group(index: int) -> tuple[GroupScores, dict[tuple[int, int], int]]:
-        scores = read_scores(score_path(index))
-        return scores, {(r, c): k for k, (r, c) in enumerate(scores.cells.tolist())}
+    def group(index: int) -> GroupScores:
+        return read_scores(score_path(index))
 
     def block(row: int, column: int, n: int, m: int) -> npt.NDArray[np.float32] | None:
         go_on()
@@ -68,19 +70,26 @@ def stitch(
         groups_here = group_of[rows.start : rows.stop, columns.start : columns.stop]
         if not (groups_here >= 0).any():
             return None
-        values = np.full((n, m), np.nan, np.float32)
-        for i, j in np.argwhere(groups_here >= 0).tolist():
-            scores, number = group(int(groups_here[i, j]))
-            cell = (rows.start + i, columns.start + j)
-            y, x = geometry.y.points_of(cell[0]), geometry.x.points_of(cell[1])
-            y0, y1 = max(y.start, row), min(y.stop, row + n)
-            x0, x1 = max(x.start, column), min(x.stop, column + m)
-            values[y0 - row : y1 - row, x0 - column : x1 - column] = scores.scores[
-                number[cell], y0 - y.start : y1 - y.start, x0 - x.start : x1 - x.start
-            ]
-        return values
+        # What lies outside of the block, or beyond a cell's last point, goes to a rim.
+        values = np.full((n + 1, m + 1), np.nan, np.float32)
+        for index in np.unique(groups_here[groups_here >= 0]).tolist():
+            scores = group(index)
+            i, j = scores.cells.T
+            here = (i >= rows.start) & (i < rows.stop) & (j >= columns.start) & (j < columns.stop)
+            i, j = i[here, None], j[here, None]
+            y, x = first_y[i] + down, first_x[j] + across
+            y = np.where((y >= row) & (y < np.minimum(end_y[i], row + n)), y - row, n)
+            x = np.where((x >= column) & (x < np.minimum(end_x[j], column + m)), x - column, m)
+            values[y[:, :, None], x[:, None, :]] = scores.scores[here]
+        return values[:n, :m]
 
     write_heatmap(path, geometry, block, attributes)
+
+
+def _points(axis: Axis) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """First lattice point of each cell of an axis, and the one after its last."""
+    points = [axis.points_of(cell) for cell in range(axis.n_cells)]
+    return np.array([p.start for p in points]), np.array([p.stop for p in points])
 
 
 def _cells_of(axis: Axis, start: int, n: int) -> range:

@@ -295,7 +295,7 @@ def _stitch(
     from hpc_heatmap.formats.slide_summary import read_summary
     from hpc_heatmap.slide import Slide
     from hpc_heatmap.stages.grouping import slide_geometry
-    from hpc_heatmap.stages.lesions import detect_lesions, kernel_radius
+    from hpc_heatmap.stages.lesion_methods import find_lesions, threshold_of
     from hpc_heatmap.stages.pictures import draw_overview
     from hpc_heatmap.stages.stitching import stitch
 
@@ -326,13 +326,12 @@ def _stitch(
             )
         with Heatmap(files.heatmap) as heatmap:
             go_on()
-            radius = kernel_radius(run.model.window_px, run.stride_px)
-            lesions = detect_lesions(heatmap, run.settings.threshold, radius)
+            lesions = find_lesions(heatmap, run.settings, run.model.window_px, run.stride_px)
             write_lesions_csv(files.lesions_csv, lesions, entry.spacing_um)
             write_lesions_geojson(files.lesions_geojson, lesions, entry.spacing_um)
             title = (
                 f"{entry.id}: {len(lesions)} lesion{'' if len(lesions) == 1 else 's'} at "
-                f"{run.settings.threshold:g}, {run.model.name}"
+                f"{threshold_of(run.settings):g}, {run.model.name}"
             )
             draw_overview(files.overview, slide, heatmap, title)
 

@@ -34,7 +34,7 @@ class TrainingSettings(Settings):
 
     network: NetworkName = NetworkName.GOOGLENET
     """'googlenet' (Inception v1, 6 million weights, the paper's) or 'patch-resnet' (a small
-    residual network, 0.2 million weights, 30 times faster for windows of 96 px)."""
+    residual network, 0.2 million weights)."""
 
     window: int = Field(default=224, ge=32, le=1024)
     """Side of the network's input in pixels."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_heatmap.errors import TrainingError
+from hpc_heatmap.training.settings import TrainingSettings
 
 __all__ = ["Progress", "TrainingSources"]
 
@@ -57,3 +59,14 @@ class TrainingSources:
                 "Slides need the truth about them: give --outlines, a folder of masks or outlines "
                 "named like the slides."
             )
+
+    def command(self, out: Path, settings: TrainingSettings) -> str:
+        """The command that repeats a training."""
+        words = ["hpc-heatmap", "train", "--out", str(out)]
+        for name, value in vars(self).items():
+            paths = value if isinstance(value, tuple) else [value]
+            if value:
+                words += [f"--{name.replace('_', '-')}", *map(str, paths)]
+        for name, value in settings.model_dump(mode="json", exclude_defaults=True).items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +31,6 @@ def train(
     out: str | os.PathLike[str],
     settings: TrainingSettings | None = None,
     *,
-    command: str = "",
     on_progress: Progress = lambda what, done, total: None,
     on_epoch: Callable[[Epoch], None] = lambda line: None,
 ) -> Measured | None:
@@ -46,8 +44,6 @@ def train(
         Directory: new, empty, or of the same training.
     settings
         What is trained and how.
-    command
-        What the model card says repeats it.
     on_progress
         Called with what is done, how far, and of how much.
     on_epoch
@@ -79,7 +75,7 @@ def train(
     with exact_arithmetic(settings.threads):
         trainer = Trainer(gathered.train, gathered.valid, settings)
         _go_on(trainer, folder, on_progress, on_epoch)
-        return _write(trainer, folder, gathered, command)
+        return _write(trainer, folder, gathered, sources)
 
 
 def _request(
@@ -136,7 +132,9 @@ def _write_log(folder: TrainingFolder, log: Sequence[Epoch], n_epochs: int) -> N
         partial.write_bytes(curves_png(log, n_epochs))
 
 
-def _write(trainer: Trainer, folder: TrainingFolder, gathered: Gathered, command: str) -> Measured:
+def _write(
+    trainer: Trainer, folder: TrainingFolder, gathered: Gathered, sources: TrainingSources
+) -> Measured:
     """Write descriptor and card, then the model: what is there is complete."""
     settings = trainer.settings
     name = f"{folder.root.resolve().name}-{settings.network.value}"
@@ -153,7 +151,7 @@ def _write(trainer: Trainer, folder: TrainingFolder, gathered: Gathered, command
         change=change,
         origins=gathered.origins,
         split=gathered.split,
-        command=command or json.dumps(settings.model_dump(mode="json", exclude_defaults=True)),
+        command=sources.command(folder.root, settings),
     )
     with writing(folder.card) as partial:
         partial.write_text(text, "utf-8")

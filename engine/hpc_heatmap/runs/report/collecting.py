@@ -12,6 +12,7 @@ from typing import Any
 from hpc_heatmap.errors import SettingsError
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.formats.task_files import Failure, TaskRecord, read_records
+from hpc_heatmap.runs.report.planned import PlannedRow, compare
 from hpc_heatmap.runs.report.rows import CombinedRow, DataRow, StageRow, columns
 from hpc_heatmap.runs.report.stains import StainRow, stain_notes, stain_rows
 from hpc_heatmap.runs.report.tables import (
@@ -49,6 +50,8 @@ class Report:
         When the run stood still; see :func:`~hpc_heatmap.runs.report.timing.pauses`.
     notes
         What a reader of the tables has to know, in sentences.
+    planned
+        What was planned, against what it was.
     failures
         What has failed and is not mended.
     records
@@ -66,6 +69,7 @@ class Report:
     combined: tuple[CombinedRow, ...]
     pauses: tuple[Span, ...]
     notes: tuple[str, ...]
+    planned: tuple[PlannedRow, ...]
     failures: tuple[Failure, ...]
     records: tuple[TaskRecord, ...]
     file: RunFile
@@ -98,6 +102,10 @@ class Report:
             "pauses": [{**asdict(p), "length_s": p.length_s} for p in self.pauses],
             "notes": list(self.notes),
             "stains": [asdict(row) for row in self.stains],
+            "planned": [
+                {"name": r.name, "planned": r.planned, "actual": r.actual, "ratio": r.ratio}
+                for r in self.planned
+            ],
             "failures": [
                 {"slide": f.slide, "stage": f.stage, "group": f.group, "reason": f.reason}
                 for f in self.failures
@@ -133,7 +141,9 @@ def parse_subsets(given: Iterable[str]) -> dict[str, list[str]]:
 
 
 def report_run(
-    run: Run | str | os.PathLike[str], subsets: Mapping[str, Sequence[str]] | None = None
+    run: Run | str | os.PathLike[str],
+    subsets: Mapping[str, Sequence[str]] | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> Report:
     """Make the run-time report of a run from its files.
 
@@ -144,6 +154,8 @@ def report_run(
     subsets
         Patterns (``*``, ``?``, ``[...]``) of slides by the name of a subset, matched against the
         slides' ids and file names. A slide may be in several subsets.
+    plan
+        What ``plan --json`` said of it.
 
     Raises
     ------
@@ -181,6 +193,7 @@ def report_run(
         combined=tuple(combined),
         pauses=tuple(paused),
         notes=(*_notes(status, records, work, paused), *stain_notes(stains)),
+        planned=tuple(compare(run.file, data[-1], combined[-1], records, paused, plan)),
         failures=tuple(f for slide in status.slides.values() for f in slide.failures),
         records=tuple(records),
         file=run.file,

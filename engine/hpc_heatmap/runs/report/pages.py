@@ -18,6 +18,7 @@ from hpc_heatmap.runs.report.rows import (
     Column,
     CombinedRow,
     DataRow,
+    Kind,
     StageRow,
     columns,
 )
@@ -65,7 +66,7 @@ class Layout:
 
 
 def layouts(report: Report) -> Iterator[Layout]:
-    """Tables I to III; with several subsets Table II is cut into one for each."""
+    """Tables I to III, with several subsets a Table II for each; planned against actual."""
     one = len(report.data) == 1
     yield _layout(TITLES["I"], DataRow, report.data, "subset")
     for row in report.data:
@@ -73,6 +74,20 @@ def layouts(report: Report) -> Iterator[Layout]:
         title = TITLES["II"] if one else f"{TITLES['II']}, {row.subset}"
         yield _layout(title, StageRow, rows, "stage")
     yield _layout(TITLES["III"], CombinedRow, report.combined, "subset")
+    if report.planned:
+        lines = [
+            Line(
+                Column(row.name, row.title, row.kind, ""),
+                (
+                    shown(row.planned, row.kind),
+                    shown(row.actual, row.kind),
+                    shown(row.ratio, Kind.NUMBER),
+                ),
+            )
+            for row in report.planned
+        ]
+        headings = ("planned", "actual", "actual / planned")
+        yield Layout("Planned against actual", headings, tuple(lines))
 
 
 def _layout(title: str, kind: type, rows: Sequence[Any], heading: str) -> Layout:
