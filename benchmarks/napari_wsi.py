@@ -247,9 +247,11 @@ def main() -> None:
     found: dict[str, dict[str, list[float]]] = {"ours": {}, "wsi": {}}
     for number in range(arguments.rounds):
         for reader in ("ours", "wsi") if number % 2 else ("wsi", "ours"):
+            # -P: a script of this name must not be taken for the package.
             command = [
                 ROOT / "scripts" / "with-screen",
                 pythons[reader],
+                "-P",
                 __file__,
                 "--look",
                 reader,
