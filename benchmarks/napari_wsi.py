@@ -170,16 +170,18 @@ def look(reader: str, work: Path, pictures: Path | None) -> dict[str, Any]:
 
     timed("first", lambda: _open(viewer, reader, work))
     camera = viewer.scene.camera
-    middle = SIDE_PX * SPACING_UM / 2
+    # napari-wsi opens slides in pixels.
+    unit = float(viewer.layers[0].scale[0])
+    middle = SIDE_PX * unit / 2
 
-    def see(x_um: float, y_um: float, px_per_pixel: float) -> None:
-        camera.center = (y_um, x_um)
-        camera.zoom = 1 / (px_per_pixel * SPACING_UM)
+    def see(x: float, y: float, px_per_pixel: float) -> None:
+        camera.center = (y, x)
+        camera.zoom = 1 / (px_per_pixel * unit)
 
     for factor in (1.3, 5.0):
         see(middle, middle, factor)
         drawn()
-        step = 250 * factor * SPACING_UM
+        step = 250 * factor * unit
         for i in range(1, 9):
             timed("pan", partial(see, middle + i * step, middle + i * step / 3, factor))
     for i in range(10):
@@ -206,15 +208,16 @@ def _open(viewer: Any, reader: str, work: Path) -> None:
     from napari.utils.colormaps import Colormap
 
     viewer.open(str(work / "slide.svs"), plugin="napari-wsi")
+    unit = float(viewer.layers[0].scale[0])
     file = h5py.File(work / "heatmap.h5")
     colours = np.array(
         [(1, 0.9, 0.3, 0), (1, 0.9, 0.3, 0), (1, 0.9, 0.3, 0.25), (0.7, 0, 0.2, 0.7)]
     )
     viewer.add_image(
         [file[f"levels/{n}"] for n in range(file.attrs["n_levels"])],
-        scale=file.attrs["step_px"][::-1] * SPACING_UM,
-        translate=file.attrs["origin_px"][::-1] * SPACING_UM,
-        units=("micrometer", "micrometer"),
+        scale=file.attrs["step_px"][::-1] * unit,
+        translate=file.attrs["origin_px"][::-1] * unit,
+        units=viewer.layers[0].units,
         contrast_limits=(0, 1),
         colormap=Colormap(colours, controls=[0, 0.49995, 0.5, 1], name="scores"),
     )
