@@ -66,6 +66,7 @@ class Slide:
 
     def __init__(self, path: str | os.PathLike[str], *, spacing_um: float | None = None) -> None:
         self.path = Path(path)
+        self._is_closed = False
         self._handle = self._open()
         self.width_px, self.height_px = self._handle.dimensions
         properties = self._handle.properties
@@ -94,7 +95,10 @@ class Slide:
             ) from error
 
     def close(self) -> None:
-        """Free the file."""
+        """Free the file; a slide that is closed stays so."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._handle.close()
         for level in (self._jpeg_levels or {}).values():
             level.close()
