@@ -15,7 +15,13 @@ import pytest
 from slides import landmark_slide
 
 ROOT = Path(__file__).parents[1]
-PLUGIN_ONLY = {"magicgui>=0.10", "napari>=0.9.2"}
+PLUGIN_ONLY = {
+    "magicgui>=0.10",
+    "napari>=0.9.2",
+    "psygnal>=0.11",
+    "qtpy>=2.4",
+    "superqt>=0.7",
+}
 
 
 def read_project(folder: Path) -> dict[str, object]:

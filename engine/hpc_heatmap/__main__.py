@@ -1,7 +1,6 @@
 """``python -m hpc_heatmap`` is the command ``hpc-heatmap``."""
 
-import sys
+from hpc_heatmap.cli.entry import script
 
-from hpc_heatmap.cli.app import main
-
-sys.exit(main())
+if __name__ == "__main__":
+    script()

@@ -34,12 +34,12 @@ def test_a_lesion_lies_on_its_landmark_in_micrometres(landmark_run: hpc_heatmap.
 
 
 def test_a_slide_that_is_not_done_says_so(landmark_run: hpc_heatmap.Run, tmp_path) -> None:
-    from hpc_heatmap.formats.paths import SlidePaths
+    from hpc_heatmap.formats.paths import RunPaths
     from hpc_heatmap.runs.run import RunSlide
 
     entry = landmark_run.slides["slide"].entry
     with pytest.raises(FormatError, match="resume"):
-        lesion_layers(RunSlide(entry, SlidePaths(tmp_path)))
+        lesion_layers(RunSlide(entry, RunPaths(tmp_path)))
 
 
 def test_no_lesion_gives_empty_layers() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from pydantic import ValidationError
@@ -17,7 +17,6 @@ from rich.console import Console
 
 import hpc_heatmap
 from hpc_heatmap.errors import HpcHeatmapError, Interrupted
-from hpc_heatmap.runs.run import Run, open_run, start_run
 from hpc_heatmap.settings import Cluster, LaunchSettings, RunSettings, settings_error
 
 __all__ = ["app", "main"]
@@ -112,7 +111,9 @@ def run(
     if launch is not None:
         check_launch(launch)
     with errors.status("Checking slides and model") if not quiet else _Silence():
-        planned = start_run(slides, model, out, settings=request, model_config=model_config)
+        planned = hpc_heatmap.start_run(
+            slides, model, out, settings=request, model_config=model_config
+        )
     return _go_on(planned, launch, detach=detach, quiet=quiet)
 
 
@@ -141,7 +142,7 @@ class _Silence:
 
 
 def _go_on(
-    planned: Run,
+    planned: hpc_heatmap.Run,
     launch: LaunchSettings | None,
     *,
     detach: bool,
@@ -191,7 +192,9 @@ def resume(
     What has failed before is tried again. Deleting a result and resuming makes it anew. It runs
     where it ran the last time, but for the options that are given.
     """
-    return _go_on(open_run(directory), launch, detach=detach, quiet=quiet, continued=continued)
+    return _go_on(
+        hpc_heatmap.open_run(directory), launch, detach=detach, quiet=quiet, continued=continued
+    )
 
 
 @app.command
@@ -211,7 +214,7 @@ def status(
     ] = False,
 ) -> int:
     """Show what is done, running, failed (and why) or missing in a run."""
-    opened = open_run(directory)
+    opened = hpc_heatmap.open_run(directory)
     if as_json:
         print(json.dumps(opened.status().as_dict(), indent=2))
         return 0
@@ -229,7 +232,7 @@ def status(
 @app.command
 def cancel(directory: RunDirectory, /) -> int:
     """Stop the jobs of a run and keep what is done; `resume` goes on."""
-    opened = open_run(directory)
+    opened = hpc_heatmap.open_run(directory)
     opened.cancel()
     done = opened.status()
     console.print(
@@ -351,8 +354,3 @@ def doctor(
     else:
         print_findings(console, findings)
     return 0 if all(finding.ok for finding in findings) else 1
-
-
-def script() -> NoReturn:
-    """Entry point of the installed command."""
-    sys.exit(main())

@@ -18,15 +18,15 @@ from hpc_heatmap.errors import (
 )
 from hpc_heatmap.formats.atomic import storage_errors, write_json
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
-from hpc_heatmap.formats.review_file import ReviewJournal
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry, read_run_file
 from hpc_heatmap.runs.launch_file import read_launch, write_launch
 from hpc_heatmap.runs.lease import STALE_S, holder, refuse_second_master
-from hpc_heatmap.runs.reviews import ReviewedLesion, reviewed_lesions
 from hpc_heatmap.runs.status import RunStatus, State, run_status
 from hpc_heatmap.settings import LaunchSettings, MasterPlace, RunSettings
 
 if TYPE_CHECKING:
+    from hpc_heatmap.formats.review_file import ReviewJournal
+    from hpc_heatmap.runs.reviews import ReviewedLesion
     from hpc_heatmap.schedulers import Scheduler
 
 __all__ = ["MasterWork", "Run", "RunSlide", "open_run", "start_run"]
@@ -78,6 +78,8 @@ class RunSlide:
         """What reviewers say of the slide's lesions, to be read and written; by default the user
         of this machine writes.
         """
+        from hpc_heatmap.formats.review_file import ReviewJournal
+
         return ReviewJournal(self._run.reviews(self.id), who)
 
     def lesions(self, *, outlines: bool = True) -> list[ReviewedLesion]:
@@ -88,6 +90,8 @@ class RunSlide:
         FormatError
             The slide is not done, or a file is damaged.
         """
+        from hpc_heatmap.runs.reviews import reviewed_lesions
+
         return reviewed_lesions(self._run, self.id, outlines=outlines)
 
     def __repr__(self) -> str:
