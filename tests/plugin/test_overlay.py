@@ -11,7 +11,6 @@ import pytest
 import hpc_heatmap
 from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.formats.score_file import read_scores
-from hpc_heatmap.runs.run import RunSlide
 from napari_hpc_heatmap._contours import LINE_SAMPLES, ContourLevel
 from napari_hpc_heatmap._heatmap_colours import COLOURS, heatmap_colormap
 from napari_hpc_heatmap._live import Watcher, follow, lattice_of
@@ -216,7 +215,7 @@ def test_a_watcher_brings_what_comes_and_ends_with_the_heatmap(
     assert watcher.finished is not None
     # A layer without a window shows what is there.
     layer = HeatmapLayer(PartialHeatmap(partial.geometry, done.path), WORLD)
-    follow(layer, Watcher(RunSlide(done.entry, files).files, layer.scores))
+    follow(layer, Watcher(files, layer.scores))
     assert isinstance(layer.scores, Heatmap)
     layer.scores.close()
     watcher.finished.close()

@@ -29,9 +29,6 @@ VERSION = 1
 CHUNK = 256
 #: Side of what is worked on at once, samples.
 BLOCK = 512
-#: Says of a chunk that both filters of its dataset, shuffle and gzip, were left out: scores
-#: hardly get smaller by them, and they would take most of the time. NaN does.
-_NOT_COMPRESSED = 0b11
 #: The coarsest level has no side longer than this.
 COARSEST = 256
 
@@ -118,12 +115,8 @@ def _fill(
             for top in range(0, n, CHUNK):
                 for left in range(0, m, CHUNK):
                     chunk = block[top : top + CHUNK, left : left + CHUNK]
-                    empty = np.isnan(chunk)
                     y, x = row + top, column + left
-                    if chunk.shape == level.chunks and not empty.any():
-                        data = np.ascontiguousarray(chunk)
-                        level.id.write_direct_chunk((y, x), data, _NOT_COMPRESSED)
-                    elif not empty.all():
+                    if not np.isnan(chunk).all():
                         level[y : y + chunk.shape[0], x : x + chunk.shape[1]] = chunk
     return filled
 

@@ -19,7 +19,7 @@ from hpc_heatmap.geometry import Axis, Geometry
 __all__ = ["stitch"]
 
 #: Scores that are kept in memory while neighbouring blocks are stitched.
-_BYTES_IN_MEMORY = 2**26
+_BYTES_IN_MEMORY = 2**25
 
 
 def stitch(
@@ -29,6 +29,8 @@ def stitch(
     score_path: Callable[[int], Path],
     attributes: dict[str, Any],
     go_on: Callable[[], None] = lambda: None,
+    *,
+    adaptive: bool = False,
 ) -> None:
     """Write the heatmap of a slide from its score files, block by block.
 
@@ -46,6 +48,8 @@ def stitch(
         More attributes of the heatmap.
     go_on
         Called for each block; it raises where the work is to stop.
+    adaptive
+        Whether the score files say which cells were scored coarsely.
 
     Raises
     ------
@@ -83,20 +87,20 @@ def stitch(
             values[y[:, :, None], x[:, None, :]] = scores.scores[here]
         return values[:n, :m]
 
-    write_heatmap(path, geometry, block, attributes, _refined(geometry, table, score_path))
+    refined = _refined(geometry, table, score_path) if adaptive else None
+    write_heatmap(path, geometry, block, attributes, refined)
 
 
 def _refined(
     geometry: Geometry, table: CellTable, score_path: Callable[[int], Path]
-) -> npt.NDArray[np.bool_] | None:
-    """Which cells an adaptive run has scored at its own stride; None for another run."""
+) -> npt.NDArray[np.bool_]:
+    """Which cells an adaptive run has scored at its own stride."""
     refined = np.zeros((geometry.y.n_cells, geometry.x.n_cells), bool)
     for index in range(table.n_groups):
         scores = read_scores(score_path(index))
-        if scores.refined is None:
-            return None
-        refined[tuple(scores.cells.T)] = scores.refined
-    return refined if table.n_groups else None
+        if scores.refined is not None:
+            refined[tuple(scores.cells.T)] = scores.refined
+    return refined
 
 
 def _points(axis: Axis) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

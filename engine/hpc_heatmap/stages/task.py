@@ -330,7 +330,15 @@ def _stitch(
             table = read_lookup(files.lookup)
             if run.stain_target is not None:
                 attributes["raw_patches"] = _raw_patches(files, table.n_groups)
-            stitch(files.heatmap, geometry, table, files.group_scores, attributes, go_on)
+            stitch(
+                files.heatmap,
+                geometry,
+                table,
+                files.group_scores,
+                attributes,
+                go_on,
+                adaptive=run.settings.adaptive,
+            )
             work.bytes_read = sum(
                 files.group_scores(g).stat().st_size for g in range(table.n_groups)
             )
