@@ -94,7 +94,7 @@ class Job:
     script_s
         When its job script started, seconds since 1970.
     ended_s
-        When its process had written its result.
+        When its process had written its result and the last line of its log.
     """
 
     record: TaskRecord
@@ -162,8 +162,8 @@ def start(options: argparse.Namespace, folder: Path) -> hpc_heatmap.Run:
 def jobs_of(run: hpc_heatmap.Run, starts: Path) -> list[Job]:
     """Tasks in the order of their starts."""
     results = {
-        file.name.partition("_0_result")[0]: file.stat().st_mtime
-        for file in run.paths.jobs.glob("*/*_result.pkl")
+        file.name.partition("_0_log")[0]: file.stat().st_mtime
+        for file in run.paths.jobs.glob("*/*_log.out")
     }
     return [
         Job(record, float((starts / record.job).read_text()), results[record.job])

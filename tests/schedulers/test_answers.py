@@ -96,6 +96,7 @@ def test_slurms_limits_and_nodes(answers: Answers, tmp_path: Path) -> None:
     # All but one core of the smallest node; each node is listed once a partition.
     assert scheduler.threads == 1 and scheduler.parallel() == 2 + 2 + 16 + 8
     assert make_slurm(tmp_path, cores_per_task=8).parallel() == 3
+    assert make_slurm(tmp_path, cores_per_task=8, throttle=2).parallel() == 2
     assert make_slurm(tmp_path, max_array=20).max_array == 20
     assert "--partition=main" in next(command for command in asked if command[0] == "sinfo")
 

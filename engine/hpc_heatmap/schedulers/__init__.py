@@ -67,7 +67,7 @@ class Scheduler(Protocol):
     own_processes: bool
 
     def parallel(self) -> int:
-        """Tasks that could run at once if nothing else ran."""
+        """Tasks of an array that could run at once if nothing else ran."""
 
     def submit(self, tasks: Sequence[Task]) -> Sequence[Job]:
         """Start tasks; gives a job for each.

@@ -233,8 +233,9 @@ class ClusterScheduler(ABC):
         return max(1, min(self.cores_of_nodes(), default=2) - 1)
 
     def parallel(self) -> int:
-        """Tasks that could run at once if the cluster were empty."""
-        return max(1, sum(cores // self.threads for cores in self.cores_of_nodes()))
+        """Tasks of an array that could run at once if the cluster were empty."""
+        at_once = sum(cores // self.threads for cores in self.cores_of_nodes())
+        return max(1, min(at_once, self.profile.throttle or at_once))
 
     def submit(self, tasks: Sequence[Task]) -> list[Job]:
         """Submit tasks as one array job.

@@ -13,7 +13,9 @@ def pack_groups(
 ) -> Iterator[tuple[int, int]]:
     """Cut groups into tasks of `task_s` at most, and into one a slot at least.
 
-    Tasks get shorter towards the end, down to an eighth, so that no slot waits long for the last.
+    Tasks get shorter towards the end, down to an eighth, so that no slot waits long for the last:
+    each takes a slot's share of what is left. There are no more of them than that, since each costs
+    seconds beside its work.
     """
     longest = max(1, int(task_s / max(group_s, 1e-9)))
     shortest = max(1, longest // 8)
@@ -24,7 +26,7 @@ def pack_groups(
         return
     start = 0
     while start < n_groups:
-        share = -(-(n_groups - start) // (2 * slots))
+        share = -(-(n_groups - start) // slots)
         stop = min(n_groups, start + min(longest, max(shortest, share)))
         yield start, stop
         start = stop

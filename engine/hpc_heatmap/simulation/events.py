@@ -191,7 +191,7 @@ class _Simulation:
                 slide.n_groups,
                 slide.mean_group_s,
                 60 * self._cluster.task_minutes,
-                self._cluster.slots,
+                min(self._cluster.slots, self._cluster.throttle or self._cluster.slots),
             )
             self._push(index, Stage.SCORING, ((Stage.SCORING, index, a, b) for a, b in packs))
         elif stage is Stage.SCORING:

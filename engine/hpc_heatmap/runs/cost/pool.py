@@ -61,7 +61,9 @@ def pool_of(launch: LaunchSettings, cores: int | None = None) -> ClusterModel:
 def _shape(profile: ClusterProfile, cores: int | None) -> tuple[int, int, int]:
     """Cores of a task, tasks at once and tasks of an array, from the cluster where it answers."""
     try:
-        scheduler = make_cluster_scheduler(Path("jobs"), "plan", profile)
+        # The throttle bounds an array; other arrays run beside it.
+        unbounded = profile.model_copy(update={"throttle": None})
+        scheduler = make_cluster_scheduler(Path("jobs"), "plan", unbounded)
     except SchedulerError as error:
         if cores is None:
             raise SchedulerError(f"{error} Or say with --cores how many it has.") from error
