@@ -282,7 +282,8 @@ class Run:
         while True:
             status = self.status()
             on_status(status)
-            if status.state is State.DONE:
+            # The last slide may be done a moment before the master has put everything away.
+            if status.state is State.DONE and status.master is None:
                 return
             now = time.monotonic()
             if status.master is None and now - looked_at > 3:
