@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import subprocess
 import time
 import tomllib
@@ -95,9 +94,9 @@ class SlurmLab:
         inside = ["nsenter", f"--target={self._pid('munged')}", "--mount"]
         subprocess.run([*inside, *words], check=True, timeout=30, capture_output=True)
 
-    def stop_controller(self, *, hard: bool = False) -> None:
+    def stop_controller(self) -> None:
         process = psutil.Process(self._pid("slurmctld"))
-        process.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
+        process.terminate()
         wait_until(lambda: not alive(process))
 
     def start_controller(self) -> None:
