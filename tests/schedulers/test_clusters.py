@@ -40,13 +40,6 @@ class ClusterContract(ProcessSchedulerContract):
     def left(self, run: Run) -> list[object]:
         return sorted(self.make(run).list_live() or ())
 
-    def test_a_job_that_is_back_though_it_had_ended_well_is_stopped(self, run: Run) -> None:
-        job = self.start_waiting(run, self.make(run))
-        # As a master leaves it: the node died before the scheduler knew how the job had ended.
-        (run.paths.jobs / "session" / f"{job.id}_submitted.pkl").unlink()
-        assert self.make(run, "another").adopt() == {}
-        wait_until(lambda: not self.left(run), 60)
-
     def check_records(self, jobs: list[Job], names: list[str]) -> None:
         assert sorted(names) == sorted(job.id for job in jobs)
         self.check_one_array([job.id for job in jobs])

@@ -304,8 +304,7 @@ class ClusterScheduler(ABC):
         """Jobs of earlier masters that still wait or run, with what they work on.
 
         A job that nobody has written down (its master was killed just then) is taken out of the
-        queue, as is an earlier master, and a job that had ended well when its node died: it is back
-        in the queue, and what it was started from is deleted.
+        queue, as is an earlier master.
 
         Raises
         ------
@@ -320,8 +319,6 @@ class ClusterScheduler(ABC):
         for file in sorted(self._jobs.glob(f"*/{_SUBMITTED}*.json")):
             with contextlib.suppress(FormatError, KeyError, TypeError, ValueError):
                 for entry in read_json(file):
-                    if not JobPaths(file.parent, entry["job"], 0).submitted_pickle.exists():
-                        continue
                     known.add(entry["job"])
                     if entry["job"] in live:
                         job = self._watch(entry["job"], file.parent)
