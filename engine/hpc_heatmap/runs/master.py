@@ -84,6 +84,8 @@ class Master:
         self._order = itertools.count()
         self._rank = {slide.id: rank for rank, slide in enumerate(run.slides)}
         self._running: dict[Job, Task] = {}
+        #: What has ended well.
+        self._ended: list[Job] = []
         #: Tasks of each slide that wait or run.
         self._n_pending: Counter[str] = Counter()
         self._tries: Counter[tuple[str, Stage, tuple[int, ...]]] = Counter()
@@ -129,6 +131,7 @@ class Master:
                 raise
             finally:
                 self._clean_partials()
+            self._scheduler.clear(self._ended)
             with suppress(StorageError):
                 self._write_lookup()
         status = run_status(self._paths, self._run)
@@ -219,7 +222,7 @@ class Master:
             return
         if self._is_complete(task, failures):
             if not failures:
-                job.clear()
+                self._ended.append(job)
             if not self._n_pending[task.slide_id]:
                 self._queue_next(task.slide_id)
             return

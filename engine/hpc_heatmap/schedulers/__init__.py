@@ -38,9 +38,6 @@ class Job(Protocol):
     def cancel(self) -> None:
         """Stop it. When this returns nothing of it runs any more."""
 
-    def clear(self) -> None:
-        """Delete what it was started from: it has ended well. Its log stays."""
-
 
 class QueueFullError(SchedulerError):
     """The scheduler takes no more jobs, or does not answer, now: wait, then try again."""
@@ -91,6 +88,9 @@ class Scheduler(Protocol):
         QueueFullError
             The scheduler does not answer now.
         """
+
+    def clear(self, jobs: Sequence[Job]) -> None:
+        """Delete what jobs that have ended well were started from. Their logs stay."""
 
     def stop_all(self) -> None:
         """Stop everything of the run, whoever started it."""

@@ -102,30 +102,26 @@ class ClusterJob:
     def __init__(self, scheduler: ClusterScheduler, job_id: str, folder: Path) -> None:
         self._scheduler = scheduler
         self.id = job_id
-        self._paths = JobPaths(folder, job_id, 0)
+        self.paths = JobPaths(folder, job_id, 0)
 
     def done(self) -> bool:
         """Whether it has ended, well or not."""
-        ended = self._paths.result_pickle.exists() or self._scheduler.has_gone(self.id)
+        ended = self.paths.result_pickle.exists() or self._scheduler.has_gone(self.id)
         if ended:
             self._scheduler.forget(self.id)
         return ended
 
     def reason(self) -> str:
         """Why it ended, in the scheduler's words."""
-        return f"{self._scheduler.describe(self.id)}; its log is {self._paths.stdout}"
+        return f"{self._scheduler.describe(self.id)}; its log is {self.paths.stdout}"
 
     def log(self) -> str:
         """Tail of what it wrote."""
-        return tail_of(self._paths.stdout)
+        return tail_of(self.paths.stdout)
 
     def cancel(self) -> None:
         """Take it out of the queue, or stop it."""
         self._scheduler.stop([self.id])
-
-    def clear(self) -> None:
-        """Delete its pickles."""
-        delete_pickles(self._paths)
 
 
 class ClusterScheduler(ABC):
@@ -345,6 +341,15 @@ class ClusterScheduler(ABC):
                     return
                 self.stop(sorted(live))
             time.sleep(1)
+
+    def clear(self, jobs: Sequence[Job]) -> None:
+        """Delete pickles, but for jobs that are back in the queue: their node died in the moment
+        they ended, and without a pickle they would wait for it.
+        """
+        live = self.list_live()
+        for job in jobs:
+            if isinstance(job, ClusterJob) and live is not None and job.id not in live:
+                delete_pickles(job.paths)
 
     def _watch(self, job_id: str, folder: Path) -> ClusterJob:
         self._missed[job_id] = 0

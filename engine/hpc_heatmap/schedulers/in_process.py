@@ -34,9 +34,6 @@ class _DoneJob:
     def cancel(self) -> None:
         """Too late."""
 
-    def clear(self) -> None:
-        """It has left nothing."""
-
 
 class InProcessScheduler:
     """Runs tasks in this process.
@@ -68,6 +65,9 @@ class InProcessScheduler:
     def adopt(self) -> dict[Job, tuple[Stage, str, tuple[int, ...]]]:
         """Nothing outlives this process."""
         return {}
+
+    def clear(self, jobs: Sequence[Job]) -> None:
+        """They have left nothing."""
 
     def stop_all(self) -> None:
         """Nothing runs beside this process."""

@@ -65,6 +65,12 @@ class LocalScheduler:
         """As many as there are slots."""
         return self.slots
 
+    def clear(self, jobs: Sequence[Job]) -> None:
+        """Delete pickles."""
+        for job in jobs:
+            if isinstance(job, LocalJob):
+                delete_pickles(job.paths)
+
     def submit(self, tasks: Sequence[Task]) -> list[Job]:
         """Start each task in a process of its own."""
         with storage_errors(self._jobs), _no_interrupt():
@@ -93,6 +99,11 @@ class LocalJob:
     def __init__(self, job: Any, jobs: Path) -> None:
         self._job = job
         self._jobs = jobs
+
+    @property
+    def paths(self) -> Any:
+        """Where submitit keeps what is of the job."""
+        return self._job.paths
 
     @property
     def id(self) -> str:
@@ -126,10 +137,6 @@ class LocalJob:
             controller.suspend()
             _kill([controller, *controller.children(recursive=True)])
         self._job.done()
-
-    def clear(self) -> None:
-        """Delete its pickles."""
-        delete_pickles(self._job.paths)
 
 
 @contextmanager
