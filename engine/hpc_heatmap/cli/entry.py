@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import types
 from typing import NoReturn
 
@@ -19,9 +21,17 @@ def script() -> NoReturn:
         interrupted = True
         raise KeyboardInterrupt
 
+    def not_raised(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
+            return
+        # It came up in a callback, which swallows it: once more, when that is over.
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
     # Where a parent has it ignored, it stays so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = not_raised
     try:
         from hpc_heatmap.cli.app import main
 
