@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from runs.support import workers_of
+from runs.support import wait_until, workers_of
 from schedulers.contract import ProcessSchedulerContract, SchedulerContract, function_classifier
 
 from hpc_heatmap import Run
@@ -33,6 +33,8 @@ class TestLocalScheduler(ProcessSchedulerContract):
     def test_ctrl_c_is_the_masters_alone(self, run: Run) -> None:
         job = self.start_waiting(run, self.make(run))
         try:
+            # Controller and worker; on a busy machine one of them may be late.
+            wait_until(lambda: len(workers_of(run.root)) == 2, 60)
             before = workers_of(run.root)
             for process in before:
                 process.send_signal(signal.SIGINT)
