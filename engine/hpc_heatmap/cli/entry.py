@@ -38,7 +38,9 @@ def script() -> NoReturn:
         sys.exit(main())
     except (KeyboardInterrupt, Exception):
         # A library that is interrupted while it is loaded may raise an error of its own.
-        if not interrupted:
+        if not (interrupted or isinstance(sys.exc_info()[1], KeyboardInterrupt)):
             raise
+        # A second one must not disturb the end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stderr.write("hpc-heatmap: Stopped. What is complete is kept.\n")
         sys.exit(1)
