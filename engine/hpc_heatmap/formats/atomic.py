@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from hpc_heatmap.errors import FormatError, HpcHeatmapError, ReadOnlyError, StorageError
 
-__all__ = ["PARTIAL_SUFFIX", "read_json", "storage_errors", "write_json", "writing"]
+__all__ = ["PARTIAL_SUFFIX", "read_json", "storage_errors", "sync_folder", "write_json", "writing"]
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -88,11 +88,11 @@ def writing(path: Path) -> Iterator[Path]:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut, where the file system can."""
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a new file last through a power cut, where the file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -16,7 +16,6 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +25,7 @@ from uuid import uuid4
 import numpy as np
 
 from hpc_heatmap.errors import FormatError, RequestError
-from hpc_heatmap.formats.atomic import storage_errors
+from hpc_heatmap.formats.atomic import storage_errors, sync_folder
 from hpc_heatmap.formats.lesion_files import Ring
 
 __all__ = ["Polygons", "Review", "ReviewJournal", "Verdict", "default_reviewer"]
@@ -213,7 +212,7 @@ class ReviewJournal:
             finally:
                 os.close(descriptor)
             if fresh:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         self._path, self._last_at = path, at
 
     def read(self) -> dict[str, Review]:
@@ -242,15 +241,6 @@ class ReviewJournal:
         for path in sorted(self.folder.glob("*.jsonl")) if self.folder.is_dir() else []:
             events += _events(path)
         return sorted(events, key=lambda event: float(event["at"]))
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
