@@ -176,7 +176,9 @@ def test_auc(capfd, tmp_path):
     assert {"auc", "se", "ci", "n_positive", "n_negative", "compare"} <= set(answer)
     assert answer["auc"] == 0.875
     assert answer["compare"]["difference"] == 0.375
-    assert picture.read_text().startswith("<svg")
+    drawn = picture.read_text()
+    assert drawn.startswith("<svg")
+    assert "s: AUC 0.8750" in drawn and "u: AUC 0.5000" in drawn
     assert auc(capfd, path)[0] == 0
 
 

@@ -284,9 +284,13 @@ def answer_areas(
         headings = ("score", "threshold", "false_positive_rate", "sensitivity")
         _write_rows(csv_file, headings, points)
     if picture:
-        series = [Series(name, x, y) for name, (_, x, y) in curves.items()]
+        each = [first.auc, *([versus.second.auc] if versus else [])]
+        series = [
+            Series(f"{name}: AUC {area:.4f}", x, y)
+            for area, (name, (_, x, y)) in zip(each, curves.items(), strict=True)
+        ]
         ticks = (0, 0.2, 0.4, 0.6, 0.8, 1)
-        title = f"ROC, {len(is_positive)} slides: AUC {first.auc:.4f}"
+        title = f"ROC, {len(is_positive)} slides"
         _draw(picture, Plot(title, "false-positive rate", "sensitivity", ticks, series))
     if as_json:
         answer = _area_answer(first) | {"method": method}
