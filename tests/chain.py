@@ -10,7 +10,6 @@ from hpc_heatmap.formats.group_file import open_groups
 from hpc_heatmap.formats.heatmap import Heatmap
 from hpc_heatmap.formats.lookup import read_lookup
 from hpc_heatmap.formats.paths import SlidePaths
-from hpc_heatmap.formats.score_file import write_scores
 from hpc_heatmap.model import Classifier
 from hpc_heatmap.settings import RunSettings
 from hpc_heatmap.stages.grouping import GroupingInput, group_slide
@@ -43,11 +42,12 @@ def score_and_stitch(paths: SlidePaths, classifier: Classifier, stride_px: int) 
     """Score the groups of a folder at a stride and open the stitched heatmap."""
     with open_groups(paths.groups) as groups:
         geometry = groups.header.geometry(stride_px)
-        for index in range(groups.header.n_groups):
-            scores, _ = score_group(groups.read(index), geometry, classifier)
-            write_scores(paths.group_scores(index), scores)
+        scores = [
+            score_group(groups.read(index), geometry, classifier)[0]
+            for index in range(groups.header.n_groups)
+        ]
     given = {"window_px": geometry.window_px}
-    stitch(paths.heatmap, geometry, read_lookup(paths.lookup), paths.group_scores, given)
+    stitch(paths.heatmap, geometry, read_lookup(paths.lookup), scores.__getitem__, given)
     return Heatmap(paths.heatmap)
 
 

@@ -15,7 +15,7 @@ from harness import Bench, figure, interleaved
 
 from hpc_heatmap.cells import CellTable, tabulate_cells
 from hpc_heatmap.formats.heatmap import Heatmap
-from hpc_heatmap.formats.score_file import GroupScores, write_scores
+from hpc_heatmap.formats.score_file import GroupScores, read_scores, write_scores
 from hpc_heatmap.geometry import Geometry
 from hpc_heatmap.stages.stitching import stitch
 from hpc_heatmap.stages.task import peak_memory_bytes
@@ -50,7 +50,7 @@ def _stitch_alone(scores: Path, target: Path, n_p: int) -> tuple[float, float, i
     """Stitch; wall and processor time, and the largest memory that the process had."""
     table = _table(n_p)
     cpu, wall = time.process_time(), time.perf_counter()
-    stitch(target, GEOMETRY, table, lambda index: _path(scores, index), {})
+    stitch(target, GEOMETRY, table, lambda index: read_scores(_path(scores, index)), {})
     return time.perf_counter() - wall, time.process_time() - cpu, peak_memory_bytes()
 
 

@@ -19,6 +19,7 @@ import psutil
 from runs.support import command, drafts, end_of, kill, results, score_stamps, wait_until
 
 from hpc_heatmap.formats.paths import RunPaths
+from hpc_heatmap.formats.score_file import has_scores
 from hpc_heatmap.schedulers.profiles import make_cluster_scheduler
 from hpc_heatmap.settings import ClusterProfile
 
@@ -326,7 +327,7 @@ class Trial:
     def _misses_groups(self, job: str) -> bool:
         work = [work for work, jobs in self.submitted().items() if jobs[-1] == job]
         return any(
-            group is not None and not self.paths.slide(slide).group_scores(group).exists()
+            group is not None and not has_scores(self.paths.slide(slide), group)
             for _, slide, group in work
         )
 

@@ -24,6 +24,7 @@ from runs.support import command, end_of, kill, make_model, make_slide, results,
 
 from hpc_heatmap import RunSettings, start_run
 from hpc_heatmap.formats.paths import RunPaths
+from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.runs import lease
 from hpc_heatmap.runs.lease import LeaseHolder
 from hpc_heatmap.runs.run import MasterWork
@@ -64,8 +65,10 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
     options += ["--patches-per-group", 8]
     run = command("run", *slides, *options, "--out", folder / "RUN", "--quiet")
     assert end_of(run, 120) == (0, "")
-    found = results(RunPaths(folder / "RUN"))
-    assert len([name for name in found if "/scores/" in name]) >= MIN_GROUPS
+    paths = RunPaths(folder / "RUN")
+    found = results(paths)
+    slides_dir = paths.root / "slides"
+    assert sum(read_summary(f).n_groups for f in slides_dir.glob("*/summary.json")) >= MIN_GROUPS
     return Request(slides, options, found)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs.support import unpack_scores
 from slides import big_slide
 
 import hpc_heatmap
@@ -31,7 +32,7 @@ def growing_run(landmark_run: hpc_heatmap.Run, tmp_path: Path) -> hpc_heatmap.Ru
     root = tmp_path / "run"
     shutil.copytree(landmark_run.root, root)
     files = hpc_heatmap.open_run(root).slides["slide"].files
-    shutil.rmtree(files.scores)
+    files.slide_scores.unlink()
     for file in (files.heatmap, files.lesions_csv, files.lesions_geojson, files.overview):
         file.unlink()
     return hpc_heatmap.open_run(root)
@@ -42,7 +43,7 @@ def n_scores(layer: HeatmapLayer) -> int:
 
 
 def test_an_overlay_grows_with_its_run(
-    make_napari_viewer, qtbot, monkeypatch, growing_run, landmark_run
+    make_napari_viewer, qtbot, monkeypatch, growing_run, landmark_run, tmp_path
 ) -> None:
     monkeypatch.setattr(_live, "POLL_S", 0.05)
     viewer = make_napari_viewer(show=True)
@@ -54,7 +55,7 @@ def test_an_overlay_grows_with_its_run(
     before = viewer.screenshot(flash=False)
     done, here = landmark_run.slides["slide"].files, growing_run.slides["slide"].files
     here.scores.mkdir()
-    for file in sorted(done.scores.glob("*.h5")):
+    for file in unpack_scores(done, tmp_path / "all"):
         had = n_scores(heatmap)
         # As a task does it: written beside, then renamed.
         partial = here.scores / f".{file.name}.partial"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from runs.support import unpack_scores
 
 import hpc_heatmap
 from hpc_heatmap.formats.heatmap import Heatmap
@@ -139,11 +140,13 @@ def test_contours_lie_on_the_areas() -> None:
     assert layer.data_to_world((40.0, 30.0)) == pytest.approx(centre)
 
 
-def test_a_partial_heatmap_ends_as_the_finished_one(landmark_run: hpc_heatmap.Run) -> None:
+def test_a_partial_heatmap_ends_as_the_finished_one(
+    landmark_run: hpc_heatmap.Run, tmp_path: Path
+) -> None:
     slide = landmark_run.slides["slide"]
     with hpc_heatmap.Slide(slide.path) as opened, slide.heatmap as finished:
         partial = PartialHeatmap(lattice_of(landmark_run, opened), slide.path)
-        files = sorted(slide.files.scores.glob("*.h5"))
+        files = unpack_scores(slide.files, tmp_path)
         assert len(files) > 1
         counts = []
         for file in files:
@@ -199,7 +202,7 @@ def test_a_watcher_brings_what_comes_and_ends_with_the_heatmap(
     watcher = Watcher(files, partial)
     assert not watcher.look()
     files.scores.mkdir()
-    first, *rest = sorted(done.files.scores.glob("*.h5"))
+    first, *rest = unpack_scores(done.files, tmp_path / "all")
     shutil.copy(first, files.scores)
     # What is not complete, or is damaged, does not count and is looked at again.
     (files.scores / ".000001.h5.partial").write_bytes(b"")

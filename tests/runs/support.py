@@ -21,6 +21,7 @@ from slides import Compression, landmark_slide
 from hpc_heatmap import FunctionClassifier, Run, RunSettings, start_run
 from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX
 from hpc_heatmap.formats.paths import RunPaths, SlidePaths
+from hpc_heatmap.formats.score_file import GroupScores, open_scores, read_scores, write_scores
 
 WINDOW_PX = 32
 WORKER_MODULES = {"submitit.local._local", "submitit.core._submit"}
@@ -79,10 +80,22 @@ def dataset_bytes(path: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def results(paths: RunPaths, *, pixels: bool = False) -> dict[str, Any]:
-    """All results of a run by name, as values that can be compared."""
+    """All results of a run by name, as values that can be compared.
+
+    Scores are by group, whatever file they are in.
+    """
     found: dict[str, Any] = {}
     for file in sorted((paths.root / "slides").rglob("*")):
         if not file.is_file() or (file.name == "groups.h5" and not pixels):
+            continue
+        if file.name == "scores.h5":
+            with open_scores(file) as scores:
+                for group in range(n_groups_of(SlidePaths(file.parent))):
+                    found[_name_of_scores(file.parent, group)] = _digests(scores.group(group))
+            continue
+        if file.parent.name == "scores":
+            name = _name_of_scores(file.parents[1], int(file.stem))
+            found[name] = _digests(read_scores(file))
             continue
         name = str(file.relative_to(paths.root))
         found[name] = dataset_bytes(file) if file.suffix == ".h5" else file.read_bytes()
@@ -91,13 +104,36 @@ def results(paths: RunPaths, *, pixels: bool = False) -> dict[str, Any]:
     return found
 
 
+def _name_of_scores(slide: Path, group: int) -> str:
+    return f"slides/{slide.name}/scores of group {group}"
+
+
+def _digests(scores: GroupScores) -> list[Any]:
+    return [v.tobytes() if isinstance(v, np.ndarray) else v for v in vars(scores).values()]
+
+
 def score_stamps(paths: RunPaths) -> dict[Path, tuple[int, int]]:
     """Identity of every score file: it changes when the file is written anew."""
     stamps = {}
-    for file in (paths.root / "slides").glob("*/scores/*.h5"):
+    slides = paths.root / "slides"
+    for file in (*slides.glob("*/scores/*.h5"), *slides.glob("*/scores.h5")):
         stat = file.stat()
         stamps[file] = (stat.st_ino, stat.st_mtime_ns)
     return stamps
+
+
+def unpack_scores(files: SlidePaths, into: Path | None = None) -> list[Path]:
+    """Give each group a score file, as before the slide was stitched: in `into`, or in its place,
+    where the one file is deleted then.
+    """
+    target = SlidePaths(into) if into else files
+    found = [target.group_scores(group) for group in range(n_groups_of(files))]
+    with open_scores(files.slide_scores) as scores:
+        for group, path in enumerate(found):
+            write_scores(path, scores.group(group))
+    if into is None:
+        files.slide_scores.unlink()
+    return found
 
 
 def drafts(root: Path) -> list[Path]:

@@ -59,7 +59,7 @@ def test_scores_are_the_means_and_lesions_are_of_them(case, tmp_path):
     assert not read_lesions_csv(made.slides["b"].files.lesions_csv)
     # Begun before: what is there is kept, what is missing is made again.
     made.slides["a"].files.heatmap.unlink()
-    made.slides["a"].files.group_scores(0).unlink()
+    made.slides["a"].files.slide_scores.unlink()
     again = average_runs([run.root for run in runs], tmp_path / "mean")
     assert again.status().state is State.DONE
     assert open_run(tmp_path / "mean").file.provenance["averaged"] == [str(r.root) for r in runs]

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runs.support import darkness, drafts, finish, function_run, make_slide, results, score_stamps
+from runs.support import (
+    darkness,
+    drafts,
+    finish,
+    function_run,
+    make_slide,
+    results,
+    score_stamps,
+    unpack_scores,
+)
 
 import hpc_heatmap
 from hpc_heatmap import FunctionClassifier, Run
@@ -120,11 +129,13 @@ def test_cancel_while_running_keeps_what_is_done(done: Done, tmp_path: Path) -> 
     with pytest.raises(Interrupted, match="cancelled"):
         run.resume(model=model, on_status=cancel_once_scored)
     assert run.status().state is State.CANCELLED
-    before = score_stamps(run.paths)
+    before, n_records = score_stamps(run.paths), len(read_records(run.paths))
     assert len(before) >= 2 and drafts(run.root) == []
     assert not run.paths.failures.exists()
     assert finish(run).state is State.DONE
-    assert {f: s for f, s in score_stamps(run.paths).items() if f in before} == before
+    complete = {(f.parents[1].name, int(f.stem)) for f in before}
+    again = {(r.slide, g) for r in read_records(run.paths)[n_records:] for g in r.groups}
+    assert again and not again & complete
     assert results(run.paths, pixels=True) == done.results
 
 
@@ -160,16 +171,28 @@ def test_a_result_that_is_deleted_is_made_again(done: Done, run: Run, name: str)
     assert stages_done(run, n_records) == [(stage, "a")]
 
 
-def test_one_score_file_is_made_again_alone(done: Done, run: Run) -> None:
-    n_records, stamps = len(read_records(run.paths)), score_stamps(run.paths)
-    gone = run.paths.slide("a").group_scores(2)
-    gone.unlink()
-    assert run.status().slides["a"].groups_done == done.n_groups - 1
+def test_all_scores_of_a_slide_are_made_again_where_their_file_is_gone(
+    done: Done, run: Run
+) -> None:
+    n_records = len(read_records(run.paths))
+    run.paths.slide("a").slide_scores.unlink()
+    assert run.status().slides["a"].groups_done == 0
     finish(run)
     assert results(run.paths, pixels=True) == done.results
     assert stages_done(run, n_records) == [("scoring", "a")]
-    changed = {f for f, stamp in score_stamps(run.paths).items() if stamps[f] != stamp}
-    assert changed == {gone}
+
+
+def test_one_score_file_is_made_again_alone(done: Done, run: Run) -> None:
+    files = run.paths.slide("a")
+    unpack_scores(files)
+    files.overview.unlink()
+    n_records = len(read_records(run.paths))
+    files.group_scores(2).unlink()
+    assert run.status().slides["a"].groups_done == done.n_groups - 1
+    finish(run)
+    assert results(run.paths, pixels=True) == done.results
+    assert stages_done(run, n_records) == [("scoring", "a"), ("stitching", "a")]
+    assert read_records(run.paths)[n_records].groups == [2]
 
 
 def test_pixels_may_be_deleted_once_the_slide_is_done(done: Done, run: Run) -> None:
@@ -183,7 +206,7 @@ def test_pixels_may_be_deleted_once_the_slide_is_done(done: Done, run: Run) -> N
     run.paths.slide("a").heatmap.unlink()
     finish(run)
     assert stages_done(run, n_records) == [("stitching", "a")]
-    run.paths.slide("b").group_scores(0).unlink()
+    run.paths.slide("b").slide_scores.unlink()
     run.paths.slide("b").heatmap.unlink()
     finish(run)
     stages = [stage for stage, _ in stages_done(run, n_records + 1)]
@@ -196,6 +219,8 @@ def test_the_next_stage_is_seen_from_the_files(run: Run, tmp_path: Path) -> None
     assert next_stage(files) is None
     files.lesions_csv.unlink()
     assert next_stage(files) is Stage.STITCHING
+    unpack_scores(files)
+    assert next_stage(files) is Stage.STITCHING
     files.group_scores(0).unlink()
     assert next_stage(files) is Stage.SCORING
     files.groups.unlink()
@@ -205,7 +230,7 @@ def test_the_next_stage_is_seen_from_the_files(run: Run, tmp_path: Path) -> None
 
 @st.composite
 def _deletions(draw: Any) -> list[str]:
-    names = [*RESULTS, "groups.h5", *(f"scores/{g:06d}.h5" for g in range(4))]
+    names = [*RESULTS, "groups.h5", "scores.h5"]
     chosen = draw(st.lists(st.sampled_from(names), unique=True))
     return [f"{draw(st.sampled_from('ab'))}/{name}" for name in chosen]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hpc_heatmap.cells import CellTable
 from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.heatmap import Heatmap
-from hpc_heatmap.formats.score_file import GroupScores, write_scores
+from hpc_heatmap.formats.score_file import GroupScores, read_scores, write_scores
 from hpc_heatmap.geometry import Geometry
 from hpc_heatmap.stages.stitching import stitch
 
@@ -46,7 +46,7 @@ def stitched(geometry, group_of_cell, folder):
         members = rng.permutation(cells[group == index])
         write_scores(folder / f"{index}.h5", scores_of(geometry, members))
     table = CellTable(cells, (group >= 0).astype(np.float32), group)
-    stitch(folder / "heatmap.h5", geometry, table, lambda index: folder / f"{index}.h5", {})
+    stitch(folder / "heatmap.h5", geometry, table, lambda k: read_scores(folder / f"{k}.h5"), {})
     with Heatmap(folder / "heatmap.h5") as heatmap:
         return heatmap.dataset()[:]
 
@@ -94,7 +94,7 @@ def test_unreadable_patches_have_no_score(tmp_path):
     scores.scores[2], scores.readable[2] = np.nan, False
     write_scores(tmp_path / "0.h5", scores)
     table = CellTable(cells, np.ones(4, np.float32), np.zeros(4, np.int32))
-    stitch(tmp_path / "h.h5", geometry, table, lambda index: tmp_path / f"{index}.h5", {})
+    stitch(tmp_path / "h.h5", geometry, table, lambda k: read_scores(tmp_path / f"{k}.h5"), {})
     with Heatmap(tmp_path / "h.h5") as heatmap:
         found = np.isnan(heatmap.dataset()[:])
     group_of_cell = np.array([[0, 0], [-1, 0]])
@@ -105,8 +105,9 @@ def test_a_missing_score_file_is_named(tmp_path):
     table = CellTable(np.zeros((1, 2), np.int32), np.ones(1, np.float32), np.zeros(1, np.int32))
     with pytest.raises(FormatError, match=r"7\.h5"):
         stitch(
-            tmp_path / "h.h5", Geometry(448, 448, 224, 64), table, lambda _: tmp_path / "7.h5", {}
-        )
+            tmp_path / "h.h5", Geometry(448, 448, 224, 64), table,
+            lambda _: read_scores(tmp_path / "7.h5"), {},
+        )  # fmt: skip
     assert not (tmp_path / "h.h5").exists()
 
 
@@ -115,7 +116,7 @@ STITCH_ALONE = """
     from pathlib import Path
     import numpy as np
     from hpc_heatmap.cells import tabulate_cells
-    from hpc_heatmap.formats.score_file import GroupScores, write_scores
+    from hpc_heatmap.formats.score_file import GroupScores, read_scores, write_scores
     from hpc_heatmap.geometry import Geometry
     from hpc_heatmap.stages.stitching import stitch
 
@@ -134,7 +135,7 @@ STITCH_ALONE = """
 
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmHWM")
-    stitch(folder / "h.h5", geometry, table, lambda index: folder / f"{index}.h5", {})
+    stitch(folder / "h.h5", geometry, table, lambda k: read_scores(folder / f"{k}.h5"), {})
     print(json.dumps({"shape": geometry.shape, "groups": len(members), "before": before,
                       "peak": memory("VmHWM")}))
 """

@@ -14,6 +14,7 @@ from runs.support import WINDOW_PX, darkness, dead_pid, drafts, function_run, ma
 
 from hpc_heatmap import FunctionClassifier, Run, processes
 from hpc_heatmap.errors import NoTissueError, StorageError
+from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import TaskRecord, read_failures, read_records
 from hpc_heatmap.stages import scoring
 from hpc_heatmap.stages.task import Stage, Task, failure_of, peak_memory_bytes, perform
@@ -64,10 +65,15 @@ def test_records_say_what_a_task_took(run: Run) -> None:
 
 
 def test_a_stitching_record_counts_the_scores(run: Run) -> None:
-    run.resume(model=MODEL)
+    perform(task(run, Stage.GROUPING))
+    files = run.paths.slide("a")
+    groups = tuple(range(read_summary(files.summary).n_groups))
+    perform(task(run, Stage.SCORING, groups), MODEL)
+    n_bytes = sum(file.stat().st_size for file in files.scores.iterdir())
+    perform(task(run, Stage.STITCHING))
     record = record_of(run, Stage.STITCHING)
-    scores = run.paths.slide("a").scores.iterdir()
-    assert record.bytes_read == sum(file.stat().st_size for file in scores)
+    assert record.bytes_read == n_bytes + files.slide_scores.stat().st_size
+    assert not files.scores.exists()
 
 
 def test_a_group_that_is_scored_is_not_scored_again(run: Run) -> None:

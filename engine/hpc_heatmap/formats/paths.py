@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["FORMAT_VERSION", "RunPaths", "SlidePaths"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,13 @@ class SlidePaths:
         return self.root / "summary.json"
 
     @property
+    def slide_scores(self) -> Path:
+        """Scores of all groups; there once the slide is stitched."""
+        return self.root / "scores.h5"
+
+    @property
     def scores(self) -> Path:
-        """Folder of score files."""
+        """Folder of the groups' scores, while there is no file of all."""
         return self.root / "scores"
 
     def group_scores(self, group: int) -> Path:

@@ -15,7 +15,13 @@ from hpc_heatmap.formats.atomic import writing
 from hpc_heatmap.formats.lookup import read_lookup
 from hpc_heatmap.formats.paths import SlidePaths
 from hpc_heatmap.formats.run_file import ModelEntry, RunFile
-from hpc_heatmap.formats.score_file import GroupScores, read_scores, write_scores
+from hpc_heatmap.formats.score_file import (
+    GroupScores,
+    has_scores,
+    open_scores,
+    read_scores,
+    write_scores,
+)
 from hpc_heatmap.runs.planning import create_run
 from hpc_heatmap.runs.provenance import provenance
 from hpc_heatmap.runs.run import Run
@@ -118,14 +124,22 @@ def _check_cells(first: Path, other: Path) -> None:
 def _average_slide(sources: Sequence[SlidePaths], into: SlidePaths) -> None:
     """Write the mean scores of a slide's groups, and copy what the first run knows of it."""
     for group in range(read_lookup(sources[0].lookup).n_groups):
-        target = into.group_scores(group)
-        if not target.exists():
-            write_scores(target, _mean([read_scores(s.group_scores(group)) for s in sources]))
+        if not has_scores(into, group):
+            mean = _mean([_scores_of(source, group) for source in sources])
+            write_scores(into.group_scores(group), mean)
     for name in ("grid_picture", "lookup", "stain_picture", "summary"):
         source, target = getattr(sources[0], name), getattr(into, name)
         if source.exists() and not target.exists():
             with writing(target) as partial:
                 shutil.copyfile(source, partial)
+
+
+def _scores_of(files: SlidePaths, group: int) -> GroupScores:
+    """Scores of a group; runs of older versions have a file for each."""
+    if not files.slide_scores.exists():
+        return read_scores(files.group_scores(group))
+    with open_scores(files.slide_scores) as scores:
+        return scores.group(group)
 
 
 def _mean(scores: Sequence[GroupScores]) -> GroupScores:

@@ -26,6 +26,7 @@ from hpc_heatmap.formats.atomic import PARTIAL_SUFFIX
 from hpc_heatmap.formats.lookup import write_run_lookup
 from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import RunFile
+from hpc_heatmap.formats.score_file import has_scores
 from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, read_failures, write_failure
 from hpc_heatmap.runs.launch_file import write_launch
@@ -235,7 +236,7 @@ class Master:
         if task.stage is Stage.SCORING:
             # What it has done counts: a task that is stopped again and again still gets on.
             files = self._paths.slide(task.slide_id)
-            left = tuple(g for g in task.groups if not files.group_scores(g).exists())
+            left = tuple(g for g in task.groups if not has_scores(files, g))
             task = replace(task, groups=left)
         key = (task.slide_id, task.stage, task.groups)
         self._tries[key] += 1
@@ -260,7 +261,7 @@ class Master:
         if task.stage is not Stage.SCORING:
             return next_stage(files) is not task.stage
         failed = {f.group for f in failures if f.stage == Stage.SCORING}
-        return all(files.group_scores(g).exists() or g in failed for g in task.groups)
+        return all(g in failed or has_scores(files, g) for g in task.groups)
 
     def _pending(self, slide_id: str) -> list[Task]:
         """Tasks of a slide that wait or run."""

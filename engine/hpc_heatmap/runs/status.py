@@ -149,7 +149,10 @@ def _slide_status(
     settings: RunSettings,
 ) -> SlideStatus:
     summary = read_summary(files.summary) if files.summary.exists() else None
-    done = len(_complete_groups(files.scores))
+    if summary is not None and files.slide_scores.exists():
+        done = summary.n_groups
+    else:
+        done = len(_complete_groups(files.scores))
     if entry.problem:
         failures = [_problem_of(entry)]
     if not entry.problem and next_stage(files) is None:
@@ -225,11 +228,13 @@ def _names(folder: Path) -> set[str]:
 
 
 def _complete_groups(folder: Path) -> set[int]:
-    """Groups that have a score file."""
+    """Groups that have a score file of their own."""
     return {int(n[:-3]) for n in _names(folder) if n.endswith(".h5") and n[:-3].isdigit()}
 
 
 def missing_groups(files: SlidePaths, n_groups: int) -> list[int]:
     """Groups of a slide without scores."""
+    if files.slide_scores.exists():
+        return []
     complete = _complete_groups(files.scores)
     return [index for index in range(n_groups) if index not in complete]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hpc_heatmap.cells import CellTable
 from hpc_heatmap.formats.heatmap import write_heatmap
-from hpc_heatmap.formats.score_file import GroupScores, read_scores
+from hpc_heatmap.formats.score_file import GroupScores
 from hpc_heatmap.geometry import Axis, Geometry
 
 __all__ = ["stitch"]
@@ -26,13 +26,13 @@ def stitch(
     path: Path,
     geometry: Geometry,
     table: CellTable,
-    score_path: Callable[[int], Path],
+    scores_of: Callable[[int], GroupScores],
     attributes: dict[str, Any],
     go_on: Callable[[], None] = lambda: None,
     *,
     adaptive: bool = False,
 ) -> None:
-    """Write the heatmap of a slide from its score files, block by block.
+    """Write the heatmap of a slide from the scores of its groups, block by block.
 
     Parameters
     ----------
@@ -42,14 +42,14 @@ def stitch(
         Lattice of the slide.
     table
         Cells and their groups.
-    score_path
-        Where the scores of a group are.
+    scores_of
+        Gives the scores of a group.
     attributes
         More attributes of the heatmap.
     go_on
         Called for each block; it raises where the work is to stop.
     adaptive
-        Whether the score files say which cells were scored coarsely.
+        Whether the scores say which cells were scored coarsely.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def stitch(
 
     @lru_cache(maxsize=max(2, _BYTES_IN_MEMORY // group_bytes))
     def group(index: int) -> GroupScores:
-        return read_scores(score_path(index))
+        return scores_of(index)
 
     def block(row: int, column: int, n: int, m: int) -> npt.NDArray[np.float32] | None:
         go_on()
@@ -77,29 +77,29 @@ def stitch(
         # What lies outside of the block, or beyond a cell's last point, goes to a rim.
         values = np.full((n + 1, m + 1), np.nan, np.float32)
         for index in np.unique(groups_here[groups_here >= 0]).tolist():
-            scores = group(index)
-            i, j = scores.cells.T
+            mine = group(index)
+            i, j = mine.cells.T
             here = (i >= rows.start) & (i < rows.stop) & (j >= columns.start) & (j < columns.stop)
             i, j = i[here, None], j[here, None]
             y, x = first_y[i] + down, first_x[j] + across
             y = np.where((y >= row) & (y < np.minimum(end_y[i], row + n)), y - row, n)
             x = np.where((x >= column) & (x < np.minimum(end_x[j], column + m)), x - column, m)
-            values[y[:, :, None], x[:, None, :]] = scores.scores[here]
+            values[y[:, :, None], x[:, None, :]] = mine.scores[here]
         return values[:n, :m]
 
-    refined = _refined(geometry, table, score_path) if adaptive else None
+    refined = _refined(geometry, table, scores_of) if adaptive else None
     write_heatmap(path, geometry, block, attributes, refined)
 
 
 def _refined(
-    geometry: Geometry, table: CellTable, score_path: Callable[[int], Path]
+    geometry: Geometry, table: CellTable, scores_of: Callable[[int], GroupScores]
 ) -> npt.NDArray[np.bool_]:
     """Which cells an adaptive run has scored at its own stride."""
     refined = np.zeros((geometry.y.n_cells, geometry.x.n_cells), bool)
     for index in range(table.n_groups):
-        scores = read_scores(score_path(index))
-        if scores.refined is not None:
-            refined[tuple(scores.cells.T)] = scores.refined
+        mine = scores_of(index)
+        if mine.refined is not None:
+            refined[tuple(mine.cells.T)] = mine.refined
     return refined
 
 

@@ -230,14 +230,14 @@ def _score(
     go_on: _Watch,
 ) -> None:
     from hpc_heatmap.formats.group_file import open_groups
-    from hpc_heatmap.formats.score_file import write_scores
+    from hpc_heatmap.formats.score_file import has_scores, write_scores
     from hpc_heatmap.stages.adaptive import score_adaptively
     from hpc_heatmap.stages.scoring import score_group
     from hpc_heatmap.stages.scratch import local_groups
 
     classifier = classifier or load_run_classifier(paths, run, task.threads, task.scratch)
     slide_paths = paths.slide(task.slide_id)
-    missing = [g for g in task.groups if not slide_paths.group_scores(g).exists()]
+    missing = [g for g in task.groups if not has_scores(slide_paths, g)]
     with (
         local_groups(slide_paths.groups, missing, task.scratch) as file,
         open_groups(file) as groups,
@@ -249,8 +249,7 @@ def _score(
         batch_size = run.settings.batch_size
         for index in task.groups:
             go_on()
-            target = slide_paths.group_scores(index)
-            if target.exists():
+            if has_scores(slide_paths, index):
                 continue
             try:
                 group = groups.read(index)
@@ -265,7 +264,7 @@ def _score(
                     )
                 if restain is not None:
                     scores = replace(scores, raw_patches=len(restain.raw))
-                write_scores(target, scores)
+                write_scores(slide_paths.group_scores(index), scores)
             except HpcHeatmapError as error:
                 if error.scope != "group" or go_on.stop_reason():
                     raise
@@ -288,20 +287,17 @@ def _restaining(run: RunFile, files: SlidePaths) -> Restaining | None:
     return Restaining(run.stain_target, read_summary(files.summary).stain, per_patch=per_patch)
 
 
-def _raw_patches(files: SlidePaths, n_groups: int) -> int:
-    """Patches of a slide that were scored in their raw colours although a stain was asked for."""
-    from hpc_heatmap.formats.score_file import read_scores
-
-    return sum(read_scores(files.group_scores(g)).raw_patches for g in range(n_groups))
-
-
 def _stitch(
     paths: RunPaths, run: RunFile, entry: SlideEntry, work: _Work, go_on: Callable[[], None]
 ) -> None:
-    """Stitch a slide, where it is not yet, and make lesions and pictures of its heatmap."""
+    """Stitch a slide, where it is not yet, and make lesions and pictures of its heatmap.
+
+    Its scores are put into one file first; the groups' own go once the heatmap is made of it.
+    """
     from hpc_heatmap.formats.heatmap import Heatmap
     from hpc_heatmap.formats.lesion_files import write_lesions_csv, write_lesions_geojson
     from hpc_heatmap.formats.lookup import read_lookup
+    from hpc_heatmap.formats.score_file import open_scores, pack_scores, remove_packed
     from hpc_heatmap.formats.slide_summary import read_summary
     from hpc_heatmap.slide import Slide
     from hpc_heatmap.stages.grouping import slide_geometry
@@ -310,6 +306,8 @@ def _stitch(
     from hpc_heatmap.stages.stitching import stitch
 
     files = paths.slide(entry.id)
+    summary = read_summary(files.summary)
+    work.bytes_read = pack_scores(files, summary.n_groups)
     with Slide(entry.path, spacing_um=run.settings.spacing) as slide:
         view = slide.view(run.model.requested_spacing_um)
         if not files.heatmap.exists():
@@ -322,26 +320,23 @@ def _stitch(
                 "model": run.model.name,
                 "model_sha256": run.model.sha256 or "",
                 "lesion_class": run.model.lesion_class or "",
-                "unreadable_patches": read_summary(files.summary).n_unreadable,
+                "unreadable_patches": summary.n_unreadable,
                 "stain": run.settings.stain.value,
-                "raw_patches": 0,
             }
             geometry = slide_geometry(view, run.model.window_px, run.stride_px)
-            table = read_lookup(files.lookup)
-            if run.stain_target is not None:
-                attributes["raw_patches"] = _raw_patches(files, table.n_groups)
-            stitch(
-                files.heatmap,
-                geometry,
-                table,
-                files.group_scores,
-                attributes,
-                go_on,
-                adaptive=run.settings.adaptive,
-            )
-            work.bytes_read = sum(
-                files.group_scores(g).stat().st_size for g in range(table.n_groups)
-            )
+            with open_scores(files.slide_scores) as scores:
+                attributes["raw_patches"] = int(scores.raw_patches.sum())
+                stitch(
+                    files.heatmap,
+                    geometry,
+                    read_lookup(files.lookup),
+                    scores.group,
+                    attributes,
+                    go_on,
+                    adaptive=run.settings.adaptive,
+                )
+            work.bytes_read += files.slide_scores.stat().st_size
+        remove_packed(files)
         with Heatmap(files.heatmap) as heatmap:
             go_on()
             lesions = find_lesions(heatmap, run.settings, run.model.window_px, run.stride_px)

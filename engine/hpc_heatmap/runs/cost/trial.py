@@ -270,6 +270,7 @@ class _Bench:
         self.run = self.run.model_copy(update={"stride_px": stride_px})
         write_run_file(self.paths.run_file, self.run)
         shutil.rmtree(self.files.scores, ignore_errors=True)
+        self.files.slide_scores.unlink(missing_ok=True)
 
     def group(self, scheduler: Scheduler, n_p: int, n_groups: int) -> tuple[Time, int]:
         """Make the first groups of the slide, of up to `n_p` patches; gives their patches too."""

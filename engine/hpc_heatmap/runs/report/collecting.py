@@ -198,7 +198,7 @@ def report_run(
             *stain_notes(stains),
             *execution_notes(run.file, records),
         ),
-        planned=tuple(compare(run.file, data[-1], combined[-1], records, paused, plan)),
+        planned=tuple(compare(run.root, run.file, data[-1], combined[-1], records, paused, plan)),
         failures=tuple(f for slide in status.slides.values() for f in slide.failures),
         records=tuple(records),
         file=run.file,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hpc_heatmap.runs.report.rows import CombinedRow, DataRow, Kind
 from hpc_heatmap.runs.report.timing import Span, cores_of, covered_s
 from hpc_heatmap.stages.task import Stage
 
-__all__ = ["PlannedRow", "compare", "read_plan"]
+__all__ = ["PlannedRow", "compare", "disk_use", "read_plan"]
 
 _HOUR_S = 3600.0
 
@@ -62,13 +64,26 @@ def read_plan(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"--plan {path} cannot be read: give what `plan --json` said."
         ) from error
-    wanted = {"cells", "groups", "windows", "core_hours", "cpu_hours", "wall_hours"}
+    wanted = {"cells", "groups", "windows", "bytes", "bytes_read", "files"}
+    wanted |= {"core_hours", "cpu_hours", "wall_hours"}
     if not isinstance(values, dict) or not wanted <= set(values):
         raise SettingsError(f"--plan {path} is no plan: give what `plan --json` printed.")
     return values
 
 
+def disk_use(root: Path) -> tuple[int, int]:
+    """Bytes and number of the files in a folder and all below it."""
+    n_bytes = n_files = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with suppress(FileNotFoundError):
+                n_bytes += Path(folder, name).lstat().st_size
+                n_files += 1
+    return n_bytes, n_files
+
+
 def compare(
+    root: Path,
     run: RunFile,
     data: DataRow,
     combined: CombinedRow,
@@ -92,6 +107,11 @@ def compare(
     yield PlannedRow("cells", "tissue patches", Kind.COUNT, plan["cells"], data.patches)
     yield PlannedRow("groups", "groups", Kind.COUNT, plan["groups"], data.groups)
     yield PlannedRow("windows", "windows", Kind.COUNT, plan["windows"], data.windows)
+    n_bytes, n_files = disk_use(root)
+    yield PlannedRow("bytes", "bytes stored", Kind.BYTES, plan["bytes"], n_bytes)
+    read = data.slide_bytes + sum(r.bytes_read for r in records if r.stage != Stage.GROUPING)
+    yield PlannedRow("bytes_read", "bytes read", Kind.BYTES, plan["bytes_read"], read)
+    yield PlannedRow("files", "files", Kind.COUNT, plan["files"], n_files)
     charged_h = sum(cores_of(r) * r.wall_s for r in records) / _HOUR_S
     yield PlannedRow("core_hours", "core-hours", Kind.HOURS, plan["core_hours"], charged_h)
     cpu_h = combined.serial_cpu_h
