@@ -204,10 +204,10 @@ def model_share(bench: Bench) -> list[float]:
 
     paths_of = bench.folder / "slide"
     paths_of.mkdir()
-    tissue = _patch(4 * WINDOW_PX)
+    tissue = _patch(2 * WINDOW_PX)
     slide = write_slide(
         paths_of / "s.tiff", lambda x, y, w, h, d: tissue[y : y + h, x : x + w],
-        4 * WINDOW_PX, WINDOW_PX, downsamples=(1,),
+        2 * WINDOW_PX, 2 * WINDOW_PX, downsamples=(1,),
     )  # fmt: skip
     settings = RunSettings(stride=STRIDE_PX, tissue_method="all", patches_per_group=2, spacing=0.25)
     model = write_googlenet(bench.folder / "model")

@@ -80,6 +80,7 @@ def test_any_split_of_cells_into_groups_restores_the_function(data):
 def test_a_heatmap_of_several_blocks(tmp_path, kept_bytes, monkeypatch):
     monkeypatch.setattr("hpc_heatmap.stages.stitching._BYTES_IN_MEMORY", kept_bytes)
     monkeypatch.setattr("hpc_heatmap.formats.heatmap.BLOCK", 64)
+    monkeypatch.setattr("hpc_heatmap.formats.heatmap.CHUNK", 32)
     geometry = Geometry(1900, 2300, 224, 9)
     rows, columns = np.mgrid[: geometry.y.n_cells, : geometry.x.n_cells]
     group_of_cell = np.where((rows + columns) % 5 == 0, -1, (rows // 3) * 3 + columns // 4)

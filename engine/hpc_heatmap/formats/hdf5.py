@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
 from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.atomic import writing
 
-__all__ = ["COMPRESSED", "open_for_reading", "open_for_writing"]
+__all__ = ["COMPRESSED", "open_for_reading", "open_for_writing", "write_chunk"]
 
+_LEVEL = 1
 #: Compression that every HDF5 library reads.
-COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+COMPRESSED = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
+#: Chunks are stored as they are where compressing would leave more than this of them.
+_WORTH_COMPRESSING = 0.75
+#: One in so many rows of a chunk tells what compressing would leave of it.
+_SAMPLED_ROWS = 64
+#: HDF5's filter mask of a chunk that went through neither filter.
+_AS_IT_IS = 0b11
 
 
 @contextmanager
@@ -46,6 +56,37 @@ def open_for_writing(path: Path, kind: str, version: int) -> Iterator[h5py.File]
             disk.check()
             raise
         disk.check()
+
+
+def write_chunk(dataset: h5py.Dataset, corner: tuple[int, int], values: npt.NDArray[Any]) -> None:
+    """Write a chunk, compressed where that pays.
+
+    A network's scores hardly compress, and trying to takes ten times as long as writing them, so
+    chunks full of such are stored as they are. HDF5 keeps with each chunk what it went through. A
+    chunk must not be read before the file has been closed and opened again.
+
+    Parameters
+    ----------
+    dataset
+        Of two dimensions, created `COMPRESSED`.
+    corner
+        Row and column that it begins at.
+    values
+        What it holds of the dataset, which is less than a chunk at the dataset's ends.
+    """
+    chunk = np.full(dataset.chunks, dataset.fillvalue, dataset.dtype)
+    chunk[: values.shape[0], : values.shape[1]] = values
+    sample = _shuffled(chunk[::_SAMPLED_ROWS])
+    if len(zlib.compress(sample, _LEVEL)) > _WORTH_COMPRESSING * len(sample):
+        dataset.id.write_direct_chunk(corner, chunk, _AS_IT_IS)
+    else:
+        dataset.id.write_direct_chunk(corner, zlib.compress(_shuffled(chunk), _LEVEL))
+
+
+def _shuffled(values: npt.NDArray[Any]) -> bytes:
+    """All first bytes of some numbers, then all second ones, and so on, as HDF5's filter does."""
+    single = np.ascontiguousarray(values).view(np.uint8).reshape(-1, values.itemsize)
+    return single.T.tobytes()
 
 
 class _PatientFile(io.RawIOBase):

@@ -9,8 +9,9 @@ in 2 x 2 of the one before. The attributes ``origin_px`` (of sample (0, 0)) and 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap.formats.hdf5 import COMPRESSED, open_for_reading, open_for_writing
+from hpc_heatmap.formats.hdf5 import (
+    COMPRESSED,
+    open_for_reading,
+    open_for_writing,
+    write_chunk,
+)
 from hpc_heatmap.geometry import Geometry
 
 __all__ = ["BLOCK", "Heatmap", "ScoreMap", "write_heatmap"]
@@ -27,7 +33,7 @@ KIND = "hpc-heatmap heatmap"
 VERSION = 1
 #: Side of a chunk, samples.
 CHUNK = 256
-#: Side of what is worked on at once, samples.
+#: Side of what is worked on at once, samples: two chunks, so that half of it is whole chunks.
 BLOCK = 512
 #: The coarsest level has no side longer than this.
 COARSEST = 256
@@ -68,16 +74,13 @@ def write_heatmap(
         step = np.array([geometry.x.step_px, geometry.y.step_px])
         file.attrs["origin_px"], file.attrs["step_px"] = origin, step
         file.attrs["stride_px"] = geometry.stride_px
-        level = _create_level(file, 0, geometry.shape, origin, step)
-        filled = _fill(level, scores_of_block)
-        number = 0
-        while max(level.shape) > COARSEST:
-            number += 1
+        levels = [_create_level(file, 0, geometry.shape, origin, step)]
+        while max(levels[-1].shape) > COARSEST:
             origin, step = origin + step / 2, step * 2
-            finer, shape = level, tuple(-(-n // 2) for n in level.shape)
-            level = _create_level(file, number, shape, origin, step)
-            filled = _fill(level, _Halving(finer, filled))
-        file.attrs["n_levels"] = number + 1
+            shape = tuple(-(-n // 2) for n in levels[-1].shape)
+            levels.append(_create_level(file, len(levels), shape, origin, step))
+        file.attrs["n_levels"] = len(levels)
+        _Pyramid(levels, scores_of_block).write()
 
 
 def _create_level(
@@ -99,55 +102,76 @@ def _create_level(
     return level
 
 
-def _fill(
-    level: h5py.Dataset, scores_of_block: Callable[[int, int, int, int], Scores | None]
-) -> set[tuple[int, int]]:
-    """Write a level; gives the blocks that have scores."""
-    filled = set()
-    for row in range(0, level.shape[0], BLOCK):
-        for column in range(0, level.shape[1], BLOCK):
-            n, m = min(BLOCK, level.shape[0] - row), min(BLOCK, level.shape[1] - column)
-            block = scores_of_block(row, column, n, m)
-            if block is None:
+class _Pyramid:
+    """Writes all levels at once: a block as soon as the four finer ones below it are known."""
+
+    def __init__(
+        self,
+        levels: Sequence[h5py.Dataset],
+        scores_of_block: Callable[[int, int, int, int], Scores | None],
+    ) -> None:
+        self._levels = levels
+        self._scores_of_block = scores_of_block
+
+    def write(self) -> None:
+        """Write all blocks."""
+        rows, columns = self._levels[-1].shape
+        for row, column in product(range(0, rows, BLOCK), range(0, columns, BLOCK)):
+            self._block(len(self._levels) - 1, row, column)
+
+    def _block(self, level: int, row: int, column: int) -> Scores | None:
+        """Write the block of a level that begins at a sample, and all below; None if all NaN."""
+        rows, columns = self._levels[level].shape
+        n, m = min(BLOCK, rows - row), min(BLOCK, columns - column)
+        if level == 0:
+            scores = self._scores_of_block(row, column, n, m)
+        else:
+            scores = self._from_finer(level, row, column, n, m)
+        if scores is not None:
+            self._write_chunks(self._levels[level], row, column, scores)
+        return scores
+
+    def _from_finer(self, level: int, row: int, column: int, n: int, m: int) -> Scores | None:
+        scores = None
+        half = BLOCK // 2
+        for top, left in product(range(0, n, half), range(0, m, half)):
+            finer = self._block(level - 1, 2 * (row + top), 2 * (column + left))
+            if finer is None:
                 continue
-            filled.add((row // BLOCK, column // BLOCK))
-            # Chunks without a score are left out of the file; they read as NaN.
-            for top in range(0, n, CHUNK):
-                for left in range(0, m, CHUNK):
-                    chunk = block[top : top + CHUNK, left : left + CHUNK]
-                    y, x = row + top, column + left
-                    if not np.isnan(chunk).all():
-                        level[y : y + chunk.shape[0], x : x + chunk.shape[1]] = chunk
-    return filled
+            if scores is None:
+                scores = np.full((n, m), np.nan, np.float32)
+            scores[top : top + half, left : left + half] = halve(finer)
+        return scores
 
-
-class _Halving:
-    """Blocks of a coarser level from the finer one."""
-
-    def __init__(self, finer: h5py.Dataset, filled: set[tuple[int, int]]) -> None:
-        self._finer = finer
-        self._filled = filled
-
-    def __call__(self, row: int, column: int, n: int, m: int) -> Scores | None:
-        top, left = 2 * row // BLOCK, 2 * column // BLOCK
-        if not any((top + i, left + j) in self._filled for i in (0, 1) for j in (0, 1)):
-            return None
-        return halve(self._finer[2 * row : 2 * (row + n), 2 * column : 2 * (column + m)])
+    @staticmethod
+    def _write_chunks(level: h5py.Dataset, row: int, column: int, scores: Scores) -> None:
+        """Write a block. Chunks without a score are left out of the file; they read as NaN."""
+        height, width = level.chunks
+        for top, left in product(*map(range, (0, 0), scores.shape, level.chunks)):
+            chunk = scores[top : top + height, left : left + width]
+            if not np.isnan(chunk).all():
+                write_chunk(level, (row + top, column + left), chunk)
 
 
 def halve(scores: Scores) -> Scores:
     """Mean of the scored samples in 2 x 2; NaN where none is."""
     rows, columns = scores.shape
-    padded = np.full((rows + rows % 2, columns + columns % 2), np.nan, np.float32)
-    padded[:rows, :columns] = scores
-    total = np.zeros((padded.shape[0] // 2, padded.shape[1] // 2))
-    count = np.zeros(total.shape)
-    for corner in (padded[i::2, j::2] for i in (0, 1) for j in (0, 1)):
-        scored = ~np.isnan(corner)
-        np.add(total, corner, out=total, where=scored)
-        count += scored
-    with np.errstate(invalid="ignore"):
-        return (total / count).astype(np.float32)
+    if rows % 2 or columns % 2:
+        scores = np.pad(scores, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
+    corners = [scores[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    total = corners[0].astype(np.float64)
+    for corner in corners[1:]:
+        total += corner
+    halved: Scores = (total / 4).astype(np.float32)
+    # A sum is NaN where one of the four is.
+    some = np.isnan(halved)
+    if some.any():
+        values = np.array([corner[some] for corner in corners], np.float64)
+        scored = ~np.isnan(values)
+        with np.errstate(invalid="ignore"):
+            mean = values.sum(axis=0, where=scored) / scored.sum(axis=0)
+        halved[some] = mean
+    return halved
 
 
 class _Level:
