@@ -67,8 +67,22 @@ def write_googlenet(folder: Path) -> Path:
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(googlenet(), (torch.rand(2, 3, 224, 224),), dynamic_shapes=shapes)
     torch.export.save(program, str(folder / "model.pt2"))
+    return _described(folder / "model.pt2")
+
+
+def write_torchscript(folder: Path) -> Path:
+    """Write model.pt, as model zoos have it, and model.json; gives the model's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.jit.trace(googlenet(), torch.rand(1, 3, 224, 224)).save(str(folder / "model.pt"))
+    return _described(folder / "model.pt")
+
+
+def _described(model: Path) -> Path:
+    """A model with its descriptor beside it, which WSInfer reads too."""
     norm = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     descriptor = {
+        "spec_version": "1.0",
+        "architecture": "googlenet",
         "num_classes": 2,
         "class_names": ["normal", "tumor"],
         "patch_size_pixels": 224,
@@ -77,5 +91,5 @@ def write_googlenet(folder: Path) -> Path:
         "lesion_class": "tumor",
         "transform": [{"name": "ToTensor"}, {"name": "Normalize", "arguments": norm}],
     }
-    (folder / "model.json").write_text(json.dumps(descriptor), "utf-8")
-    return folder / "model.pt2"
+    model.with_suffix(".json").write_text(json.dumps(descriptor), "utf-8")
+    return model

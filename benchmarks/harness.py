@@ -65,6 +65,8 @@ class Bench:
         Folder of the figure's own.
     shared
         Folder of all figures of a run.
+    work
+        Folder that is kept from one run to the next: environments of peers.
     lines
         What was said.
     """
@@ -72,6 +74,7 @@ class Bench:
     quick: bool
     folder: Path
     shared: Path
+    work: Path
     lines: list[str] = field(default_factory=list)
 
     def say(self, line: str) -> None:
@@ -103,7 +106,7 @@ class Figure:
         """What is compared."""
         return (self.measure.__doc__ or self.name).splitlines()[0].rstrip(".")
 
-    def row(self, quick: bool, shared: Path) -> dict[str, Any]:
+    def row(self, quick: bool, shared: Path, work: Path) -> dict[str, Any]:
         """Measure: name, ratio (median), goal, spread (largest - smallest), and what was said.
 
         Where it cannot be measured the ratio is None and `problem` says why.
@@ -111,7 +114,7 @@ class Figure:
         row: dict[str, Any] = {"name": self.name, "ratio": None, "goal": self.goal, "spread": None}
         row |= {"at_most": self.at_most, "title": self.title, "details": []}
         with tempfile.TemporaryDirectory(prefix=f"{self.name}-", dir=shared) as folder:
-            bench = Bench(quick, Path(folder), shared)
+            bench = Bench(quick, Path(folder), shared, work)
             started = time.perf_counter()
             try:
                 ratios = self.measure(bench)

@@ -1,6 +1,6 @@
 """Every ratio that the engine promises, side by side in one run.
 
-    python benchmarks/run.py [--quick] [--json FILE] [--only NAME ...]
+    python benchmarks/run.py [--quick] [--json FILE] [--only NAME ...] [--work DIR]
 
 Baselines are measured in the same run, in turns with what they are compared to: the paper's way
 (OpenSlide patch by patch, whole patches in HDF5, torch eager) and, without ``--quick``, the peers
@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from harness import all_figures, machine
 
 
@@ -43,6 +44,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="no peers, under a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these figures alone")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=platformdirs.user_cache_path("hpc-heatmap", appauthor=False) / "peers",
+        metavar="DIR",
+        help="keep the peers' environments here, 20 GB in all (default: %(default)s)",
+    )
     options = parser.parse_args()
     found = all_figures()
     if unknown := sorted(set(options.only or ()) - {f.name for f in found}):
@@ -55,9 +63,12 @@ def main() -> int:
     print(description)
     print(f"\n{'figure':20} {'ratio':>8} {'spread':>8} {'goal':>8}  what is compared")
     rows = []
+    options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hpc-heatmap-benchmarks-") as folder:
         for figure in chosen:
-            rows.append(figure.row(options.quick, Path(folder)) | {"machine": description})
+            rows.append(
+                figure.row(options.quick, Path(folder), options.work) | {"machine": description}
+            )
             show(rows[-1])
             sys.stdout.flush()
     if options.json:
