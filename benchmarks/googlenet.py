@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from harness import Bench
 from torch import nn
 
 #: Channels of Table 1 of Szegedy et al., 2015: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool.
@@ -68,6 +69,12 @@ def write_googlenet(folder: Path) -> Path:
     program = torch.export.export(googlenet(), (torch.rand(2, 3, 224, 224),), dynamic_shapes=shapes)
     torch.export.save(program, str(folder / "model.pt2"))
     return _described(folder / "model.pt2")
+
+
+def shared_googlenet(bench: Bench) -> Path:
+    """The network as model.pt2, written once for all figures; gives the model's path."""
+    model = bench.shared / "googlenet" / "model.pt2"
+    return model if model.exists() else write_googlenet(model.parent)
 
 
 def write_torchscript(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from googlenet import googlenet, write_googlenet
+from googlenet import googlenet, shared_googlenet
 from harness import Bench, UnavailableError, figure, interleaved
 from slides import _stained_texture, write_slide
 
@@ -31,14 +31,15 @@ from hpc_heatmap.model import (
     read_descriptor,
 )
 from hpc_heatmap.settings import RunSettings
-from hpc_heatmap.stages.adaptive import score_adaptively
+from hpc_heatmap.stages.adaptive import Refinement, score_adaptively
 from hpc_heatmap.stages.grouping import GroupingInput, group_slide
-from hpc_heatmap.stages.scoring import score_group
 
 STRIDE_PX, WINDOW_PX = 16, 224
 OFFSETS = list(range(0, WINDOW_PX, STRIDE_PX))
 #: Default length of a scoring task.
 TASK_S = 120.0
+#: Which cells are refined is decided on pixels so many times larger: slide, window and strides.
+_SMALLER = 4
 
 
 def _patch(side_px: int) -> np.ndarray:
@@ -98,7 +99,7 @@ def _window_s(classifier: NetworkClassifier, patch: np.ndarray) -> float:
 def _stride16(bench: Bench, tolerance: float | None) -> list[float]:
     torch.set_num_threads(1)
     patch = _patch(2 * WINDOW_PX)
-    ours = _chosen(write_googlenet(bench.folder), STRIDE_PX, tolerance)
+    ours = _chosen(shared_googlenet(bench), STRIDE_PX, tolerance)
     papers = _PapersWay(googlenet(), patch)
     repeats, rows = (1, 2) if bench.quick else (7, 14)
     ratios = interleaved(lambda: papers(rows), lambda: _window_s(ours, patch), repeats)
@@ -130,9 +131,9 @@ def stride16_tolerance(bench: Bench) -> list[float]:
 
 
 def _lesion_slide(folder: Path, n_cells: int) -> SlidePaths:
-    """All tissue with one round lesion on 5% of it, grouped."""
-    side_px = n_cells * WINDOW_PX
-    texture, radius = _stained_texture(1), side_px * np.sqrt(0.05 / np.pi)
+    """All tissue with one round lesion on 5% of it, grouped, at a quarter of the size."""
+    side_px = n_cells * WINDOW_PX // _SMALLER
+    texture, radius = _stained_texture(_SMALLER), side_px * np.sqrt(0.05 / np.pi)
 
     def pixels_at(x: int, y: int, w: int, h: int, downsample: int) -> np.ndarray:
         rows, columns = (y + np.arange(h)) % len(texture), (x + np.arange(w)) % len(texture)
@@ -146,45 +147,58 @@ def _lesion_slide(folder: Path, n_cells: int) -> SlidePaths:
     slide = write_slide(folder / "s.tiff", pixels_at, side_px, side_px, downsamples=(1,))
     paths = SlidePaths(folder / "groups")
     settings = RunSettings(tissue_method="all", patches_per_group=n_cells**2)
-    group_slide(GroupingInput("s", str(slide), WINDOW_PX, STRIDE_PX, None, settings), paths)
+    window_px, stride_px = WINDOW_PX // _SMALLER, STRIDE_PX // _SMALLER
+    group_slide(GroupingInput("s", str(slide), window_px, stride_px, None, settings), paths)
     return paths
 
 
 def _darkness(windows: np.ndarray) -> np.ndarray:
-    """High where the middle of a window is as dark as the drawn lesion."""
-    middle = windows[:, 96:128, 96:128].mean(axis=(1, 2, 3))
+    """High where the middle half of a window is as dark as the drawn lesion."""
+    quarter = windows.shape[1] // 4
+    middle = windows[:, quarter:-quarter, quarter:-quarter].mean(axis=(1, 2, 3))
     return np.clip((150 - middle) / 60, 0, 1)
+
+
+def _refined_share(folder: Path, n_cells: int, settings: RunSettings, coarse_px: int) -> float:
+    """Share of the cells of the drawn slide that are refined, by their darkness."""
+    threshold = settings.threshold
+    wanted = Refinement(coarse_px // _SMALLER, threshold, threshold - settings.adaptive_margin)
+    with open_groups(_lesion_slide(folder, n_cells).groups) as groups:
+        members, geometry = groups.read(0), groups.header.geometry(STRIDE_PX // _SMALLER)
+    darkness = FunctionClassifier(_darkness, WINDOW_PX // _SMALLER)
+    found, _ = score_adaptively(members, geometry, wanted, darkness)
+    return float(found.refined.mean())
+
+
+def _coarse_cell_s(network: NetworkClassifier, patch: np.ndarray, coarse_px: int) -> float:
+    """Processor time of a cell's windows at the coarse stride, which fill batches."""
+    started, cells, at = time.process_time(), 8, range(0, WINDOW_PX, coarse_px)
+    windows = []
+    for _ in range(cells):
+        prepared = network.prepare(patch)
+        windows += [network.cut(prepared, top, left) for top in at for left in at]
+    network.scores(windows)
+    return (time.process_time() - started) / cells
 
 
 @figure("stride16_adaptive", goal=8, quick=True)
 def stride16_adaptive(bench: Bench) -> list[float]:
     """Adaptive stride on a slide with 5% lesion area against full stride 16: processor time."""
     torch.set_num_threads(1)
-    n_cells = 24 if bench.quick else 40
-    paths = _lesion_slide(bench.folder, n_cells)
+    n_cells = 40 if bench.quick else 80
     settings = RunSettings(stride=STRIDE_PX, adaptive=True)
     coarse_px = settings.coarse_stride_px(STRIDE_PX, WINDOW_PX)
-    limit = settings.threshold - settings.adaptive_margin
-    with open_groups(paths.groups) as groups:
-        members, geometry = groups.read(0), groups.header.geometry(STRIDE_PX)
-        coarse = groups.header.geometry(coarse_px)
-    found, _ = score_adaptively(
-        members, geometry, coarse_px, limit, FunctionClassifier(_darkness, WINDOW_PX)
-    )
-    refined = float(found.refined.mean())
-    network = _chosen(write_googlenet(bench.folder / "model"), STRIDE_PX, None)
-    patch, repeats = _patch(2 * WINDOW_PX), 1 if bench.quick else 5
-    some = list(range(8))
-    ratios = []
-    for _ in range(repeats):
+    assert coarse_px is not None
+    refined = _refined_share(bench.folder, n_cells, settings, coarse_px)
+    network = _chosen(shared_googlenet(bench), STRIDE_PX, None)
+    patch, ratios = _patch(2 * WINDOW_PX), []
+    for _ in range(1 if bench.quick else 5):
         full_s = _window_s(network, patch) * len(OFFSETS) ** 2
-        started = time.process_time()
-        score_group(members, coarse, network, numbers=some)
-        coarse_s = (time.process_time() - started) / len(some)
-        ratios.append(full_s / (coarse_s + refined * full_s))
+        ratios.append(full_s / (_coarse_cell_s(network, patch, coarse_px) + refined * full_s))
     bench.say(
-        f"cells to refine are decided on a drawn lesion of 5% of {n_cells**2} cells by its "
-        f"darkness: {refined:.1%}; times are GoogLeNet's, coarse stride {coarse_px}"
+        f"{refined:.1%} of {n_cells**2} cells are refined around a round lesion on 5% of them, by "
+        "a function that sees nothing elsewhere; times are GoogLeNet's, coarse stride "
+        f"{coarse_px}"
     )
     return ratios
 
@@ -210,7 +224,7 @@ def model_share(bench: Bench) -> list[float]:
         2 * WINDOW_PX, 2 * WINDOW_PX, downsamples=(1,),
     )  # fmt: skip
     settings = RunSettings(stride=STRIDE_PX, tissue_method="all", patches_per_group=2, spacing=0.25)
-    model = write_googlenet(bench.folder / "model")
+    model = shared_googlenet(bench)
     run = hpc_heatmap.start_run([slide], model, bench.folder / "run", settings=settings)
     perform(Task(str(run.root), Stage.GROUPING, "s"))
     shares = []

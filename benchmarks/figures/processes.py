@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-from googlenet import write_googlenet
+from googlenet import shared_googlenet
 from harness import Bench, UnavailableError, figure
 from slides import _stained_texture, write_slide
 
@@ -57,7 +57,7 @@ def _plan(bench: Bench) -> hpc_heatmap.Run:
     settings = hpc_heatmap.RunSettings(
         stride=STRIDE_PX, tissue_method="all", patches_per_group=n_cells, spacing=0.25
     )
-    model = write_googlenet(bench.folder / "model")
+    model = shared_googlenet(bench)
     run = hpc_heatmap.start_run([slide], model, bench.folder / "run", settings=settings)
     perform(Task(str(run.root), Stage.GROUPING, "s"))
     return run

@@ -103,8 +103,8 @@ class RunSettings(Settings):
     to half a window."""
 
     adaptive_margin: float = Field(default=0.4, ge=0, le=1)
-    """How far below --threshold a coarse score may be, with --adaptive, for what is around it to be
-    scored at --stride."""
+    """With --adaptive, what is around a coarse score is scored at --stride if the score reaches
+    --threshold, or if it and a neighbour of it are at most this far below."""
 
     spacing: PositiveFloat | None = None
     """Micrometres per pixel of the slides' level 0; overrides what they say."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from chain import group
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from slides import big_slide
 
 import hpc_heatmap
@@ -12,7 +15,7 @@ from hpc_heatmap.errors import SettingsError
 from hpc_heatmap.formats.group_file import open_groups
 from hpc_heatmap.formats.score_file import read_scores, write_scores
 from hpc_heatmap.model import FunctionClassifier
-from hpc_heatmap.stages.adaptive import score_adaptively
+from hpc_heatmap.stages.adaptive import Refinement, _suspicious, score_adaptively
 from hpc_heatmap.stages.scoring import score_group
 
 LIMIT = 0.5
@@ -40,7 +43,7 @@ def test_refined_cells_are_the_full_runs_and_others_take_the_nearest(groups_file
     members, geometry = read_group(groups_file, stride)
     model = FunctionClassifier(darkness, 64)
     full, _ = score_group(members, geometry, model)
-    found, work = score_adaptively(members, geometry, coarse, LIMIT, model)
+    found, work = score_adaptively(members, geometry, Refinement(coarse, 0.9, LIMIT), model)
     assert 0 < found.refined.sum() < len(found.refined)
     np.testing.assert_array_equal(found.scores[found.refined], full.scores[found.refined])
     np.testing.assert_array_equal(np.isnan(found.scores), np.isnan(full.scores))
@@ -59,7 +62,7 @@ def test_refined_cells_are_the_full_runs_and_others_take_the_nearest(groups_file
             and is_coarse(geometry.x.position_px(columns[j]))
         ]
         for i, j in exact:
-            assert found.scores[number, i, j] == full.scores[number, i, j] < LIMIT
+            assert found.scores[number, i, j] == full.scores[number, i, j] < 0.9
         for i, j in points:
             nearest = min(max(abs(i - a), abs(j - b)) for a, b in exact)
             near = [
@@ -75,7 +78,7 @@ def test_refined_cells_are_the_full_runs_and_others_take_the_nearest(groups_file
 def test_little_of_a_lesion_is_missed(groups_file):
     members, geometry = read_group(groups_file, 16)
     model = FunctionClassifier(darkness, 64)
-    found, _ = score_adaptively(members, geometry, 32, LIMIT, model)
+    found, _ = score_adaptively(members, geometry, Refinement(32, 0.9, LIMIT), model)
     full, _ = score_group(members, geometry, model)
     lesion = full.scores >= 0.9
     assert lesion.sum() > 10
@@ -86,15 +89,25 @@ def test_little_of_a_lesion_is_missed(groups_file):
 def test_a_lower_limit_refines_more(groups_file, limit):
     members, geometry = read_group(groups_file, 32)
     model = FunctionClassifier(darkness, 64)
-    more, _ = score_adaptively(members, geometry, 64, limit / 2, model)
-    fewer, _ = score_adaptively(members, geometry, 64, limit, model)
+    more, _ = score_adaptively(members, geometry, Refinement(64, 0.9, limit / 2), model)
+    fewer, _ = score_adaptively(members, geometry, Refinement(64, 0.9, limit), model)
     assert (more.refined | ~fewer.refined).all()
+
+
+@given(arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)),
+              elements=st.sampled_from([0.1, 0.6, 0.95, float("nan")])))  # fmt: skip
+def test_suspicious_is_a_lesions_score_or_two_neighbours_that_reach_the_limit(lattice):
+    found = _suspicious(lattice, Refinement(64, 0.9, LIMIT))
+    for i, j in np.ndindex(lattice.shape):
+        around = lattice[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+        warm = lattice[i, j] >= LIMIT and (around >= LIMIT).sum() > 1
+        assert found[i, j] == (lattice[i, j] >= 0.9 or warm)
 
 
 def test_score_files_keep_what_was_refined(groups_file, tmp_path):
     members, geometry = read_group(groups_file, 32)
     model = FunctionClassifier(darkness, 64)
-    found, _ = score_adaptively(members, geometry, 64, LIMIT, model)
+    found, _ = score_adaptively(members, geometry, Refinement(64, 0.9, LIMIT), model)
     write_scores(tmp_path / "a.h5", found)
     np.testing.assert_array_equal(read_scores(tmp_path / "a.h5").refined, found.refined)
     full, _ = score_group(members, geometry, model)

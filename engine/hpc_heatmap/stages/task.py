@@ -231,7 +231,7 @@ def _score(
 ) -> None:
     from hpc_heatmap.formats.group_file import open_groups
     from hpc_heatmap.formats.score_file import has_scores, write_scores
-    from hpc_heatmap.stages.adaptive import score_adaptively
+    from hpc_heatmap.stages.adaptive import Refinement, score_adaptively
     from hpc_heatmap.stages.scoring import score_group
     from hpc_heatmap.stages.scratch import local_groups
 
@@ -245,7 +245,8 @@ def _score(
         geometry = groups.header.geometry(run.stride_px)
         restain = _restaining(run, slide_paths)
         coarse_px = run.settings.coarse_stride_px(run.stride_px, run.model.window_px)
-        limit = run.settings.threshold - run.settings.adaptive_margin
+        threshold = run.settings.threshold
+        limit = threshold - run.settings.adaptive_margin
         batch_size = run.settings.batch_size
         for index in task.groups:
             go_on()
@@ -259,8 +260,9 @@ def _score(
                 if coarse_px is None:
                     scores, took = score_group(group, geometry, classifier, batch_size, go_on)
                 else:
+                    wanted = Refinement(coarse_px, threshold, limit)
                     scores, took = score_adaptively(
-                        group, geometry, coarse_px, limit, classifier, batch_size, go_on
+                        group, geometry, wanted, classifier, batch_size, go_on
                     )
                 if restain is not None:
                     scores = replace(scores, raw_patches=len(restain.raw))

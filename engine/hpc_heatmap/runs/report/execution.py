@@ -26,10 +26,11 @@ def execution_notes(run: RunFile, records: Sequence[TaskRecord]) -> list[str]:
         windows = sum(record.windows for record in records)
         skipped = sum(record.skipped for record in records)
         coarse = run.settings.coarse_stride_px(run.stride_px, run.model.window_px)
+        threshold = run.settings.threshold
         notes.append(
             f"Adaptive stride: {skipped:,} of {windows:,} windows "
             f"({skipped / windows if windows else 0:.1%}) were not scored and took the nearest "
-            f"score at stride {coarse}, where that stayed below "
-            f"{run.settings.threshold - run.settings.adaptive_margin:g}."
+            f"score at stride {coarse}, where none reached {threshold:g}, nor two neighbours "
+            f"{threshold - run.settings.adaptive_margin:g}."
         )
     return notes
