@@ -17,6 +17,8 @@ class Execution(BaseModel):
     #: 'model' is the file as its library runs it; 'program' the same network with batch norms
     #: folded into convolutions, by the engine.
     backend: Literal["model", "program"] = "model"
+    #: What does the program's steps, but for those that windows share, which are torch's.
+    runtime: Literal["torch", "onnxruntime", "openvino"] = "torch"
     #: In which numbers the program computes.
     precision: Literal["float32", "bfloat16"] = "float32"
     #: Whether the windows of a patch share their early layers, at strides at which it pays.

@@ -1,8 +1,9 @@
 """The fastest way to do a model that gives the same scores, chosen when a run is planned.
 
-The estimate of the work decides; a trial on this machine may only speak against it, so that noise
-does not change what is chosen, and what it says is kept in the user's cache. All is tried on pixels
-of the run's own slides.
+Whether windows share is decided by the estimate of the work; a trial on this machine may only speak
+against it. What runs the program is decided by a trial, in which another than torch must win by a
+margin. So noise does not change what is chosen, and what a trial says is kept in the user's cache.
+All is tried on pixels of the run's own slides.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +46,12 @@ _COMPARED = 14
 _LONG_S = 1.0
 #: Windows on an axis of a patch that is compared, at most.
 _COMPARED_SIDE = 7
+#: How much faster than torch another runtime must be.
+_MARGIN = 1.1
+#: What makes one way another.
+_WAY = {"backend", "runtime", "precision", "stride_px", "cut"}
 #: Version of what is kept of a trial.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,10 @@ class _Choice:
         self._trial = trial
         self._program = program
         self._windows = -(-classifier.window_px // trial.stride_px)
-        n = min(self._windows, _COMPARED_SIDE)
-        self._offsets = [k * trial.stride_px for k in range(n)]
+        # A single window of a patch shares nothing: it may be compared anywhere.
+        step = trial.stride_px if self._windows > 1 else classifier.window_px // 4
+        n = min(self._windows, _COMPARED_SIDE) if self._windows > 1 else 4
+        self._offsets = [k * step for k in range(n)]
         ends = {(i, j) for i in (0, n - 1) for j in (0, n - 1)}
         others = np.random.default_rng(0).integers(0, n, (_COMPARED - len(ends), 2))
         self._places = sorted(ends | {(i, j) for i, j in others.tolist()})
@@ -135,7 +143,8 @@ class _Choice:
             chosen, reason = self._rougher(chosen, self._trial.tolerance)
             reasons.append(reason)
         chosen, reason = self._sharing(chosen)
-        return chosen.model_copy(update={"reason": " ".join([reason, *reasons])})
+        chosen, ran = self._fastest(chosen)
+        return chosen.model_copy(update={"reason": " ".join([reason, ran, *reasons])})
 
     def _rougher(self, exact: Execution, tolerance: float) -> tuple[Execution, str]:
         """In bfloat16, where the processor has it and scores stay within the tolerance."""
@@ -174,15 +183,42 @@ class _Choice:
         if not _is_within(shared, limit):
             alone = alone.model_copy(update={"share": False})
             return alone, f"{single} shared layers differ by {shared.difference:.1e}."
-        speeds = self._speeds(alone, shared)
+        speeds = self._speeds({"alone": alone, "shared": shared})
         if speeds["shared"] < speeds["alone"]:
             return alone, f"{single} sharing was slower when it was tried."
-        rates = {
-            "alone_windows_per_s": speeds["alone"],
-            "windows_per_s": speeds["shared"],
-        }
         said = f"Windows share their early layers at stride {stride}: {found.cost:.0%} of the work."
-        return shared.model_copy(update=rates), said
+        return shared.model_copy(update={"alone_windows_per_s": speeds["alone"]}), said
+
+    def _fastest(self, chosen: Execution) -> tuple[Execution, str]:
+        """Done by the runtime that is fastest here and gives the same."""
+        from hpc_heatmap.model.onnx_graph import GraphError
+        from hpc_heatmap.model.runtimes import RUNTIMES, installed
+
+        exact = chosen.precision == "float32"
+        limit = EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
+        ways, notes = {"torch": chosen}, []
+        for name in installed():
+            if not exact and name == "onnxruntime":
+                continue
+            try:
+                way = self._compared(chosen.model_copy(update={"runtime": name}))
+            except GraphError as error:
+                return chosen, f"torch runs the model: {error}."
+            if _is_within(way, limit):
+                ways[name] = way
+            else:
+                notes.append(f" {RUNTIMES[name]} differs by {way.difference:.1e}.")
+        speeds = self._speeds(ways)
+        best = max(ways, key=lambda name: speeds[name] / (1 if name == "torch" else _MARGIN))
+        found = ways[best].model_copy(update={"windows_per_s": speeds[best]})
+        if found.alone_windows_per_s is not None:
+            gain = speeds[best] / speeds["torch"]
+            alone = found.alone_windows_per_s * gain
+            found = found.model_copy(update={"alone_windows_per_s": alone})
+        names = {"torch": "torch"} | RUNTIMES
+        tried = ", ".join(f"{names[name]} {speeds[name]:.1f}" for name in ways)
+        said = f"{names[best]} runs the model (windows a second when tried: {tried})."
+        return found, said + "".join(notes)
 
     def _compared(self, execution: Execution) -> Execution:
         """A way with how far it is from the model."""
@@ -198,7 +234,7 @@ class _Choice:
 
         given = self._classifier
         names = given.descriptor.class_names
-        network = ProgramNetwork(self._program, execution)
+        network = ProgramNetwork(self._program, execution, given.descriptor.normalization())
         return NetworkClassifier(network, given.descriptor, names[given.lesion_index])
 
     def _alone(self, classifier: NetworkClassifier) -> Floats:
@@ -222,28 +258,29 @@ class _Choice:
         stride, batch_size = self._trial.stride_px, self._trial.batch_size
         return np.concatenate(list(classifier.shared_scores(prepared, at, at, stride, batch_size)))
 
-    def _speeds(self, alone: Execution, shared: Execution) -> dict[str, float]:
-        """Windows a second of processor time, both ways; as it was the last time, if known."""
-        stored = _file_of(self._trial, alone, shared)
+    def _speeds(self, ways: dict[str, Execution]) -> dict[str, float]:
+        """Windows a second of processor time in each way; as it was the last time, if known."""
+        stored = _file_of(self._trial, ways)
         with contextlib.suppress(OSError, ValueError, KeyError):
             known = json.loads(stored.read_text("utf-8"))
-            return {"alone": float(known["alone"]), "shared": float(known["shared"])}
-        patch = self._trial.patches[0]
-        one, other = self._made_of(alone), self._made_of(shared)
-        prepared = one.prepare(patch)
-        offsets = [k * self._trial.stride_px for k in range(self._windows)]
-        windows = [one.cut(prepared, 0, left) for left in offsets] * self._windows
-        some = windows[: self._trial.batch_size]
-        speeds = {
-            "alone": _rate(lambda: one.scores(some), len(some)),
-            "shared": _rate(lambda: self._lattice(other, patch, offsets), len(windows)),
-        }
+            return {name: float(known[name]) for name in ways}
+        speeds = {name: self._speed(way) for name, way in ways.items()}
         with contextlib.suppress(OSError):
             stored.parent.mkdir(parents=True, exist_ok=True)
             partial = stored.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(speeds), "utf-8")
             os.replace(partial, stored)
         return speeds
+
+    def _speed(self, way: Execution) -> float:
+        classifier, patch = self._made_of(way), self._trial.patches[0]
+        offsets = [k * self._trial.stride_px for k in range(self._windows)]
+        if way.cut is not None:
+            return _rate(lambda: self._lattice(classifier, patch, offsets), len(offsets) ** 2)
+        prepared = classifier.prepare(patch)
+        windows = [classifier.cut(prepared, 0, left) for left in offsets] * self._windows
+        some = (windows * self._trial.batch_size)[: self._trial.batch_size]
+        return _rate(lambda: classifier.scores(some), len(some))
 
 
 def _is_within(execution: Execution, limit: float) -> bool:
@@ -261,13 +298,14 @@ def _rate(work: Callable[[], object], windows: int) -> float:
     return windows / max(took, 1e-6)
 
 
-def _file_of(trial: Trial, *ways: Execution) -> Path:
-    """Where the outcome of a trial is kept: by machine, model and request."""
+def _file_of(trial: Trial, ways: Mapping[str, Execution]) -> Path:
+    """Where the outcome of a trial is kept: by machine, versions, model and request."""
     import torch
 
-    asked = [_VERSION, torch.__version__, platform.machine(), platform.processor()]
+    asked = [_VERSION, platform.machine(), platform.processor()]
     asked += [torch.backends.cpu.get_cpu_capability(), trial.sha256, trial.stride_px]
-    asked += [trial.batch_size, *(way.model_dump_json(exclude={"difference"}) for way in ways)]
+    asked += [version(way.runtime) for way in ways.values()]
+    asked += [trial.batch_size, *(way.model_dump_json(include=_WAY) for way in ways.values())]
     name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     folder = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
     return folder / "trials" / f"{name}.json"

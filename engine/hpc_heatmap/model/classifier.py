@@ -28,8 +28,12 @@ _ROUNDING = 1e-5
 class Network(Protocol):
     """What a model file is turned into."""
 
-    def __call__(self, batch: Floats) -> Floats:
-        """Logits (n, outputs) or (n,) of a normalised batch (n, 3, height, width)."""
+    def __call__(self, batch: npt.NDArray[Any]) -> Floats:
+        """Logits (n, outputs) or (n,) of a batch.
+
+        It is normalised, (n, 3, height, width), or where the network has `takes_pixels`, which is
+        then true, the windows as they are, (n, height, width, 3) uint8.
+        """
 
 
 class Classifier(Protocol):
@@ -95,7 +99,7 @@ class NetworkClassifier:
         self.lesion_index = descriptor.lesion_index(lesion_class)
         self._resize = descriptor.resize_px is not None
         #: The batch, made once: fresh memory for each costs more than filling it.
-        self._batch: npt.NDArray[np.float32] = np.empty((0, 3, 0, 0), np.float32)
+        self._batch: Floats = np.empty((0, 3, 0, 0), np.float32)
         #: Whether sharing has been seen to give what windows scored alone do.
         self._agreed = False
 
@@ -110,8 +114,17 @@ class NetworkClassifier:
         return self.descriptor.spacing_um_px
 
     def prepare(self, patch: Pixels) -> npt.NDArray[Any]:
-        """Normalise a patch once; where windows are resized first, it stays as it is."""
-        return patch if self._resize else self._planes(patch)
+        """Normalise a patch once, unless its windows are resized first or taken as they are."""
+        return patch if self._as_pixels else self._planes(patch)
+
+    @property
+    def _as_pixels(self) -> bool:
+        """Whether windows are cut from pixels."""
+        return self._resize or self._takes_pixels
+
+    @property
+    def _takes_pixels(self) -> bool:
+        return getattr(self.network, "takes_pixels", False)
 
     def _planes(self, pixels: Pixels) -> Floats:
         return self.descriptor.prepare(pixels, channels_last=self._channels_last)
@@ -123,14 +136,16 @@ class NetworkClassifier:
     def cut(self, prepared: npt.NDArray[Any], top: int, left: int) -> npt.NDArray[Any]:
         """The window at a position of a prepared patch: a view."""
         side = self.window_px
-        if self._resize:
+        if self._as_pixels:
             return prepared[top : top + side, left : left + side]
         return prepared[:, top : top + side, left : left + side]
 
     def scores(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
         """Lesion probabilities (n,) of windows that `cut` gave."""
         if self._resize:
-            windows = [self._planes(self.descriptor.resize(w)) for w in windows]
+            windows = [self.descriptor.resize(w) for w in windows]
+            if not self._takes_pixels:
+                windows = [self._planes(w) for w in windows]
         logits = np.asarray(self.network(self._stack(windows)))
         return self._lesion_probability(logits, len(windows))
 
@@ -198,7 +213,11 @@ class NetworkClassifier:
     ) -> Iterator[Floats]:
         """What :meth:`patch_scores` gives, without its comparison."""
         side, size = self.window_px, (len(tops), len(lefts))
-        cropped = prepared[:, tops[0] : tops[-1] + side, lefts[0] : lefts[-1] + side]
+        rows, columns = slice(tops[0], tops[-1] + side), slice(lefts[0], lefts[-1] + side)
+        takes_pixels = self._takes_pixels
+        cropped = (
+            self._planes(prepared[rows, columns]) if takes_pixels else prepared[:, rows, columns]
+        )
         for logits in self.network.patch_logits(cropped, size, stride_px, batch_size):  # type: ignore[attr-defined]
             yield self._lesion_probability(logits, len(logits)).reshape(-1, size[1])
 
@@ -216,9 +235,12 @@ class NetworkClassifier:
         windows = [self.cut(prepared, tops[i], lefts[j]) for i, j in sorted(places)]
         return float(np.abs(self.scores(windows) - scores[rows, columns]).max())
 
-    def _stack(self, windows: Sequence[npt.NDArray[Any]]) -> Floats:
+    def _stack(self, windows: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Windows as one batch, in memory that the next batch takes over."""
-        n, (channels, height, width) = len(windows), windows[0].shape
+        n = len(windows)
+        if self._takes_pixels:
+            return np.stack(windows)
+        channels, height, width = windows[0].shape
         order = (0, 2, 3, 1) if self._channels_last else (0, 1, 2, 3)
         laid = self._batch.transpose(order)
         shape = (n, channels, height, width)

@@ -131,15 +131,14 @@ def load_classifier(
     index = descriptor.lesion_index(lesion_class)
     network: Network
     if execution is not None and execution.backend == "program":
-        side = descriptor.resize_px or descriptor.patch_size_pixels
-        network = _program_network(path, execution, program, side, threads)
+        network = _program_network(path, descriptor, execution, program, threads)
     else:
         network = _network(path, threads, channels_last, traced)
     return NetworkClassifier(network, descriptor, descriptor.class_names[index], tolerance or EXACT)
 
 
 def _program_network(
-    path: Path, execution: Execution, file: Path | None, side_px: int, threads: int
+    path: Path, descriptor: Descriptor, execution: Execution, file: Path | None, threads: int
 ) -> Network:
     """The program of a model from its file; where that is gone, captured once more."""
     from hpc_heatmap.model.capture import CaptureError
@@ -152,10 +151,11 @@ def _program_network(
         program = Program.load(file)
     except ModelError:
         try:
-            program = capture_model(path, str(path), side_px)
+            side = descriptor.resize_px or descriptor.patch_size_pixels
+            program = capture_model(path, str(path), side)
         except CaptureError as error:
             raise ModelError(f"{path} cannot be written as a program: {error}.") from error
-    return ProgramNetwork(program, execution, threads)
+    return ProgramNetwork(program, execution, descriptor.normalization(), threads)
 
 
 def _network(path: Path, threads: int, channels_last: bool, traced: Path | None) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ import torch
 from hpc_heatmap.errors import ModelError
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.capture import CaptureError, capture
-from hpc_heatmap.model.program import INPUT, Program, Steps
+from hpc_heatmap.model.onnx_graph import Normalization, window_graph
+from hpc_heatmap.model.program import INPUT, Program
+from hpc_heatmap.model.runtimes import Batches, check_installed, runtime
 from hpc_heatmap.model.shared_windows import SharedWindows
 from hpc_heatmap.model.sharing import WORTH_SHARING, Sharing, share
+from hpc_heatmap.model.steps import Steps
 from hpc_heatmap.model.torch import TorchNetwork
 
 __all__ = ["ProgramNetwork", "capture_model", "has_bfloat16"]
 
 Floats = npt.NDArray[np.float32]
+
+#: Windows that a runtime gets at once, or a row of a patch: more are not faster.
+_BATCH = 8
 
 
 class ProgramNetwork:
@@ -32,17 +39,30 @@ class ProgramNetwork:
     program
         The network.
     execution
-        In which numbers, and where windows part.
+        In which numbers, where windows part, and what runs the steps behind that.
+    normalization
+        What is done to pixels, where a runtime other than torch gets them.
     threads
         Threads of one inference; it holds for the whole process.
     """
 
     channels_last = True
 
-    def __init__(self, program: Program, execution: Execution, threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        execution: Execution,
+        normalization: Normalization | None = None,
+        threads: int = 1,
+    ) -> None:
         torch.set_num_threads(threads)
         self._dtype = getattr(torch, execution.precision)
-        self._execution = execution
+        self._execution, self._normalization = execution, normalization
+        self._threads = threads
+        #: Whether `__call__` gets windows as pixels, (n, height, width, 3) uint8.
+        self.takes_pixels = execution.runtime != "torch"
+        if self.takes_pixels:
+            check_installed(execution.runtime)
         self._shared: dict[int, SharedWindows | None] = {}
         with torch.inference_mode():
             self._steps = Steps(program, self._dtype)
@@ -58,16 +78,40 @@ class ProgramNetwork:
                 sharing = share(program, stride_px, -(-program.side_px // stride_px))
                 if sharing is not None and sharing.cost > WORTH_SHARING:
                     sharing = None
-            made = None if sharing is None else SharedWindows(self._steps, sharing)
-            self._shared[stride_px] = made
+            self._shared[stride_px] = None if sharing is None else self._sharing(sharing, stride_px)
         return self._shared[stride_px]
+
+    def _sharing(self, sharing: Sharing, stride_px: int) -> SharedWindows:
+        if not self.takes_pixels:
+            return SharedWindows(self._steps, sharing)
+        columns = -(-self._steps.program.side_px // stride_px)
+        run = self._runtime(sharing.cut, columns * -(-_BATCH // columns))
+
+        def rest(batch: torch.Tensor) -> torch.Tensor:
+            rows = batch.permute(0, 2, 3, 1).contiguous()
+            return torch.from_numpy(run(rows.float().numpy()))
+
+        return SharedWindows(self._steps, sharing, rest)
+
+    def _runtime(self, cut: str | None, size: int) -> Batches:
+        """What runs the steps behind the cut, or all, so many windows at once."""
+        chosen, program = self._execution, self._steps.program
+        graph = window_graph(program, size, cut, self._normalization)
+        made = runtime(chosen.runtime, graph, self._threads, chosen.precision)
+        return Batches(made, size)
+
+    @cached_property
+    def _alone(self) -> Batches:
+        return self._runtime(None, _BATCH)
 
     def part(self, stride_px: int) -> None:
         """Score each window by itself at a stride from now on."""
         self._shared[stride_px] = None
 
-    def __call__(self, batch: Floats) -> Floats:
-        """Logits of a normalised batch (n, 3, height, width)."""
+    def __call__(self, batch: npt.NDArray[Any]) -> Floats:
+        """Logits of a batch: normalised (n, 3, height, width), or pixels."""
+        if self.takes_pixels:
+            return self._alone(batch)
         with torch.inference_mode():
             return _array(self._steps.run({INPUT: self._tensor(batch)}))
 

@@ -1,9 +1,7 @@
 """All windows of a patch at once: early layers shared, each window's border ring its own.
 
-The result of a shared step is kept in nine parts. On each axis a place of a window lies at its
-``low`` end, its ``high`` end, or between, where all windows agree and the patch as a whole has the
-numbers (``whole``). Two axes make nine parts: the patch itself; strips that all windows of a row
-(or column) share; and corners, which are a window's own. A part is an array
+The result of a shared step is kept in nine parts (:mod:`hpc_heatmap.model.window_parts`). A part is
+an array
 
     (window rows or 1, window columns or 1, height, width, channels)
 
@@ -14,62 +12,20 @@ rounding. Rings are found in :mod:`hpc_heatmap.model.sharing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 
-from hpc_heatmap.model.program import CONVOLUTION, Step, Steps
-from hpc_heatmap.model.sharing import Axes, Kernel, Reach, Sharing, kernels, reaches, rounds_up
+from hpc_heatmap.model.program import CONVOLUTION, Step
+from hpc_heatmap.model.sharing import Axes, Sharing, kernels, reaches, rounds_up
+from hpc_heatmap.model.steps import Steps
+from hpc_heatmap.model.window_parts import End, Piece, Stretch, stretch, width, window_stretch
 
 __all__ = ["SharedWindows"]
 
 
-class _End(StrEnum):
-    """Where on an axis a part lies."""
-
-    WHOLE = "whole"
-    LOW = "low"
-    HIGH = "high"
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A stretch of an axis: `length` results from `start` on of a part, laid at `target`.
-
-    For the whole patch `start` counts from where a window begins.
-    """
-
-    end: _End
-    start: int
-    length: int
-    target: int
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """What a part of a step takes of its input on one axis.
-
-    Attributes
-    ----------
-    pieces
-        Where it comes from.
-    length
-        How long it is, with padding that is laid into it.
-    padding
-        What the operator pads by itself.
-    own
-        Whether each window has its own.
-    """
-
-    pieces: tuple[_Piece, ...]
-    length: int
-    padding: int
-    own: bool
-
-
-_Parts = dict[tuple[_End, _End], torch.Tensor]
+_Parts = dict[tuple[End, End], torch.Tensor]
 
 
 class SharedWindows:
@@ -81,10 +37,18 @@ class SharedWindows:
         The network.
     sharing
         Where windows part.
+    rest
+        What does the steps behind the cut: its result for some windows, (n, channels, height,
+        width), to logits. Default: `steps`.
     """
 
-    def __init__(self, steps: Steps, sharing: Sharing) -> None:
-        self._steps = steps
+    def __init__(
+        self,
+        steps: Steps,
+        sharing: Sharing,
+        rest: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        self._steps, self._rest = steps, rest or self._step_on
         program = steps.program
         self._cut = next(k for k, s in enumerate(program.steps) if s.name == sharing.cut)
         self._shared = program.steps[: self._cut + 1]
@@ -111,14 +75,16 @@ class SharedWindows:
         """
         lattice = _Lattice(windows, stride_px)
         parts = self._share(patch, lattice)
-        cut = self._shared[-1].name
-        axes = self._reach[cut]
-        stretches = _window_stretch(axes.y), _window_stretch(axes.x)
+        axes = self._reach[self._shared[-1].name]
+        stretches = window_stretch(axes.y), window_stretch(axes.x)
         rows = max(1, batch_size // windows[1])
         for first in range(0, windows[0], rows):
             some = _Lattice((min(rows, windows[0] - first), windows[1]), stride_px, first)
             batch = some.assemble(parts, axes, stretches, 0.0)
-            yield self._steps.run({cut: batch}, self._cut + 1)
+            yield self._rest(batch)
+
+    def _step_on(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._steps.run({self._shared[-1].name: batch}, self._cut + 1)
 
     def _share(self, patch: torch.Tensor, lattice: _Lattice) -> _Parts:
         """The parts of the cut's result."""
@@ -126,7 +92,7 @@ class SharedWindows:
         for number, step in enumerate(self._shared):
             if number == 0:
                 whole = patch.permute(0, 2, 3, 1).contiguous()[None]
-                values[step.name] = {(_End.WHOLE, _End.WHOLE): whole}
+                values[step.name] = {(End.WHOLE, End.WHOLE): whole}
                 continue
             values[step.name] = self._parts_of(step, values, lattice)
             for name in step.inputs:
@@ -137,17 +103,17 @@ class SharedWindows:
     def _parts_of(self, step: Step, values: dict[str, _Parts], lattice: _Lattice) -> _Parts:
         axes = self._reach[step.name]
         found: _Parts = {}
-        for end_y in _End:
-            for end_x in _End:
-                if _width(axes.y, end_y) and _width(axes.x, end_x):
+        for end_y in End:
+            for end_x in End:
+                if width(axes.y, end_y) and width(axes.x, end_x):
                     part = self._part_of(step, values, lattice, (end_y, end_x))
-                    rows = 1 if end_y is _End.WHOLE else lattice.windows[0]
+                    rows = 1 if end_y is End.WHOLE else lattice.windows[0]
                     planes = part.permute(0, 2, 3, 1).contiguous()
                     found[end_y, end_x] = planes.view(rows, -1, *planes.shape[1:])
         return found
 
     def _part_of(
-        self, step: Step, values: dict[str, _Parts], lattice: _Lattice, ends: tuple[_End, _End]
+        self, step: Step, values: dict[str, _Parts], lattice: _Lattice, ends: tuple[End, End]
     ) -> torch.Tensor:
         """One part of a step's result, (n, channels, height, width)."""
         taken = self._kernels[step.name] or (None, None)
@@ -159,7 +125,7 @@ class SharedWindows:
         for name in step.inputs:
             given = self._reach[name]
             stretches = tuple(
-                _stretch(given[axis], reach[axis], taken[axis], ends[axis]) for axis in (0, 1)
+                stretch(given[axis], reach[axis], taken[axis], ends[axis]) for axis in (0, 1)
             )
             padding = [s.padding for s in stretches]
             fill = -torch.inf if is_max else 0.0
@@ -175,43 +141,6 @@ class SharedWindows:
                 return torch.max_pool2d(x, size, stride, padding, dilation, ceil)
             return torch.nn.functional.avg_pool2d(x, size, stride, padding, rounds_up(step))
         return self._steps.call(step, inputs.__getitem__, 1)
-
-
-def _width(reach: Reach, end: _End) -> int:
-    return {_End.WHOLE: reach.n, _End.LOW: reach.low, _End.HIGH: reach.high}[end]
-
-
-def _window_stretch(reach: Reach) -> _Stretch:
-    """A whole window: its low ring, what all share, its high ring."""
-    return _Stretch(_pieces(reach, 0, reach.n, 0), reach.n, 0, True)
-
-
-def _stretch(given: Reach, reach: Reach, kernel: Kernel | None, end: _End) -> _Stretch:
-    """What a part of a step takes of its input on an axis."""
-    size, stride, padding = kernel or Kernel(1, 1, 0)
-    if end is _End.WHOLE:
-        return _Stretch((_Piece(_End.WHOLE, 0, 0, 0),), 0, padding, False)
-    first, last = (0, reach.low) if end is _End.LOW else (reach.n - reach.high, reach.n)
-    start, stop = first * stride - padding, (last - 1) * stride - padding + size
-    inside = max(start, 0), min(stop, given.n)
-    pieces = _pieces(given, *inside, inside[0] - start)
-    return _Stretch(pieces, stop - start, 0, True)
-
-
-def _pieces(reach: Reach, start: int, stop: int, target: int) -> tuple[_Piece, ...]:
-    """Where the results from `start` to `stop` of a window come from."""
-    bounds = {
-        _End.LOW: (0, reach.low),
-        _End.WHOLE: (reach.low, reach.n - reach.high),
-        _End.HIGH: (reach.n - reach.high, reach.n),
-    }
-    found = []
-    for end, (low, high) in bounds.items():
-        a, b = max(start, low), min(stop, high)
-        if a < b:
-            origin = low if end is not _End.WHOLE else 0
-            found.append(_Piece(end, a - origin, b - a, target + a - start))
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -233,7 +162,7 @@ class _Lattice:
     first_row: int = 0
 
     def assemble(
-        self, parts: _Parts, given: Axes, stretches: tuple[_Stretch, ...], fill: float
+        self, parts: _Parts, given: Axes, stretches: tuple[Stretch, ...], fill: float
     ) -> torch.Tensor:
         """An input from the parts that it is made of, (n, channels, height, width)."""
         pairs = [(y, x) for y in stretches[0].pieces for x in stretches[1].pieces]
@@ -242,8 +171,8 @@ class _Lattice:
             return part[0].permute(0, 3, 1, 2)
         views = [self._view(parts[y.end, x.end], given, y, x, stretches) for y, x in pairs]
         shape = [*views[0].shape[:2], 0, 0, views[0].shape[4]]
-        for axis, stretch in enumerate(stretches):
-            shape[2 + axis] = stretch.length if stretch.own else views[0].shape[2 + axis]
+        for axis, taken in enumerate(stretches):
+            shape[2 + axis] = taken.length if taken.own else views[0].shape[2 + axis]
         exact = sum(v.shape[2] * v.shape[3] for v in views) == shape[2] * shape[3]
         whole = views[0].new_empty(shape) if exact else views[0].new_full(shape, fill)
         for (y, x), view in zip(pairs, views, strict=True):
@@ -252,7 +181,7 @@ class _Lattice:
         return whole.view(-1, *whole.shape[2:]).permute(0, 3, 1, 2)
 
     def _view(
-        self, part: torch.Tensor, given: Axes, y: _Piece, x: _Piece, stretches: tuple[_Stretch, ...]
+        self, part: torch.Tensor, given: Axes, y: Piece, x: Piece, stretches: tuple[Stretch, ...]
     ) -> torch.Tensor:
         """A piece of a part for each window, without copying it."""
         size, stride = list(part.shape), list(part.stride())
@@ -261,7 +190,7 @@ class _Lattice:
             if not stretches[axis].own:
                 continue
             first = self.first_row if axis == 0 else 0
-            if piece.end is _End.WHOLE:
+            if piece.end is End.WHOLE:
                 step = self.stride_px // given[axis].jump
                 stride[axis] = step * part.stride(2 + axis)
             offset += first * stride[axis] + piece.start * part.stride(2 + axis)

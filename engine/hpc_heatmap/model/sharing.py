@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step, references
 
 __all__ = [
+    "MAX_POOL",
+    "MEAN_POOL",
     "WORTH_SHARING",
     "Axes",
     "Kernel",
@@ -39,7 +41,7 @@ _POINTWISE = {
     "aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor", "aten.div.Tensor",
     "aten.maximum.default", "aten.minimum.default",
 }  # fmt: skip
-_MAX_POOL, _MEAN_POOL = "aten.max_pool2d.default", "aten.avg_pool2d.default"
+MAX_POOL, MEAN_POOL = "aten.max_pool2d.default", "aten.avg_pool2d.default"
 
 #: Work by the memory that is touched, in operations of a convolution each number: measured.
 _TOUCH = 20.0
@@ -120,11 +122,11 @@ def kernels(step: Step, program: Program) -> tuple[Kernel, Kernel] | None:
     if step.op == CONVOLUTION:
         size = program.weights[args[1]["weight"]].shape[2:]
         stride, padding, dilation = args[3:6]
-    elif step.op in {_MAX_POOL, _MEAN_POOL}:
+    elif step.op in {MAX_POOL, MEAN_POOL}:
         size = args[1]
         stride = args[2] if len(args) > 2 and args[2] else size
         padding = args[3] if len(args) > 3 else 0
-        dilation = args[4] if step.op == _MAX_POOL and len(args) > 4 else 1
+        dilation = args[4] if step.op == MAX_POOL and len(args) > 4 else 1
     else:
         return None
     found = [
@@ -143,7 +145,7 @@ def _of(value: Any, axis: int) -> int:
 
 def rounds_up(step: Step) -> bool:
     """Whether a pool takes what is left over at the end."""
-    place = {_MAX_POOL: 5, _MEAN_POOL: 4}.get(step.op)
+    place = {MAX_POOL: 5, MEAN_POOL: 4}.get(step.op)
     return bool(place and len(step.args) > place and step.args[place])
 
 
@@ -164,7 +166,7 @@ def _reach_of(step: Step, program: Program, inputs: list[Axes]) -> Axes | None:
     """The reach of a step from those of its inputs; None where it is not known."""
     both = kernels(step, program)
     if both is not None:
-        if step.op == _MEAN_POOL and not _plain_mean(step, both, inputs[0]):
+        if step.op == MEAN_POOL and not _plain_mean(step, both, inputs[0]):
             return None
         y, x = (a.ahead(k, rounds_up(step)) for a, k in zip(inputs[0], both, strict=True))
     elif _is_pointwise(step, program) and len({(a.y[:2], a.x[:2]) for a in inputs}) == 1:
