@@ -19,7 +19,7 @@ def test_no_two_paths_are_the_same_and_all_are_inside() -> None:
     for slide in slides:
         found += [getattr(slide, name) for name in properties(SlidePaths)]
         found += [slide.root, *(slide.group_scores(g) for g in (0, 1, 999_999, 1_000_000))]
-    found += [run.task("t"), run.failure("t")]
+    found += [run.task("t"), run.slide_tasks("t"), run.failure("t")]
     assert len({*found}) == len(found) > 31
     assert all(path.is_relative_to(root) and path != root for path in found)
 

@@ -13,6 +13,7 @@ from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.task_files import (
     Failure,
     TaskRecord,
+    pack_records,
     read_failures,
     read_records,
     write_failure,
@@ -37,6 +38,33 @@ def test_records_come_in_the_order_of_their_start(paths: RunPaths) -> None:
     for name, record in (("a", late), ("b", RECORD), ("c", early)):
         write_record(paths, name, record)
     assert read_records(paths) == [RECORD, early, late]
+
+
+def test_records_of_slides_that_are_done_are_one_file(paths: RunPaths) -> None:
+    written = []
+    for k, slide in enumerate(["a", "a-scoring", "b", "a"]):
+        record = replace(RECORD, slide=slide, started_at=100.0 + k)
+        write_record(paths, f"{slide}-scoring-{k:08x}", record)
+        written.append(record)
+    pack_records(paths, {"a", "a-scoring"}.__contains__)
+    names = sorted(p.name for p in paths.tasks.iterdir())
+    assert names == ["a-scoring.jsonl", "a.jsonl", "b-scoring-00000002.json"]
+    assert read_records(paths) == written
+    # More of a slide that was done before, and a crash before the single records were deleted.
+    later = replace(RECORD, slide="a", started_at=900.0)
+    write_record(paths, "a-stitching-0000000f", later)
+    write_record(paths, "a-scoring-00000000", written[0])
+    assert read_records(paths) == [*written, later]
+    pack_records(paths, lambda slide_id: True)
+    assert len(list(paths.tasks.iterdir())) == 3
+    assert read_records(paths) == [*written, later]
+
+
+def test_a_damaged_file_of_records_is_named(paths: RunPaths) -> None:
+    paths.tasks.mkdir()
+    paths.slide_tasks("a").write_text("{nothing\n")
+    with pytest.raises(FormatError, match=r"a\.jsonl is damaged"):
+        read_records(paths)
 
 
 def test_failures_of_other_work_stand_side_by_side(paths: RunPaths) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from runs.support import WINDOW_PX, darkness, finish, function_run, make_model, make_slide
 
-from hpc_heatmap import FunctionClassifier, RunSettings
+from hpc_heatmap import FunctionClassifier, Run, RunSettings
 from hpc_heatmap.cli.app import main
 from hpc_heatmap.errors import SettingsError
+from hpc_heatmap.formats.task_files import read_records
 from hpc_heatmap.runs.cost import (
     Estimate,
     SlideSize,
@@ -56,8 +57,31 @@ def test_what_is_counted_is_what_a_run_has(
     assert cost.slides_measured == 2
     stored = sum(f.stat().st_size for f in (tmp_path / "RUN").rglob("*") if f.is_file())
     groups = row.group_bytes
-    assert 0.8 * groups < cost.bytes < 1.5 * stored
+    assert groups < cost.bytes and cost.bytes == pytest.approx(stored, rel=0.15)
+    assert cost.bytes_read == pytest.approx(read_by(run), rel=0.15)
     assert cost.core_hours > 0 and cost.wall_hours > 0
+
+
+def read_by(run: Run) -> int:
+    """What tasks say that they read, and the slides."""
+    records = [r for r in read_records(run.paths) if r.stage != "grouping"]
+    return sum(r.bytes_read for r in records) + sum(s.bytes for s in run.file.slides)
+
+
+def test_the_slides_own_tiles_in_groups_of_other_sizes(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path / "a.tif", 1500, 1400, compression="jpeg")
+    asked = {"patches_per_group": 64, "stride": 32, "group_layout": "slide-tiles"}
+    cost = estimate([slide], MODEL, settings=RunSettings(**asked), cores=1)
+    assert cost.trial.tile_cells > 1
+    sizes = {f"--patches-per-group {n}": n for n in (16, 256)}
+    for choice in cost.choices:
+        if choice.option in sizes:
+            n_p = sizes[choice.option]
+            run = function_run([slide], tmp_path / str(n_p), **asked | {"patches_per_group": n_p})
+            finish(run)
+            assert choice.groups == run.status().slides["a"].groups
+            stored = sum(f.stat().st_size for f in run.root.rglob("*") if f.is_file())
+            assert choice.bytes == pytest.approx(stored, rel=0.15), choice.option
 
 
 def test_choices_change_what_they_should(cost: Estimate) -> None:
@@ -66,6 +90,14 @@ def test_choices_change_what_they_should(cost: Estimate) -> None:
     assert asked.option == "as asked (--stride 8)" and asked.windows == cost.windows
     finer = options["--stride 2"]
     assert finer.windows > 12 * asked.windows and finer.bytes > asked.bytes
+    adaptive = options["--adaptive"]
+    assert adaptive.windows == asked.windows and adaptive.core_hours > 0
+    tried = cost.trial.ways["--adaptive"]
+    assert tried.patches > 1 and tried.skipped < tried.windows
+    share = 100 * (1 - tried.skipped / tried.windows)
+    assert any(f"With --adaptive {share:.0f} % of the windows" in note for note in cost.notes)
+    # No tolerance for a Python function.
+    assert not any("--tolerance" in text for text in (*options, *cost.notes))
     large = options["--patches-per-group 256"]
     assert large.groups < asked.groups and large.bytes < asked.bytes
     assert options["2 cores"].wall_hours <= asked.wall_hours * 1.01
@@ -127,7 +159,8 @@ def test_hours_by_hand() -> None:
     assert found.core_hours == pytest.approx(2 * total / 3600)
     assert found.wall_hours == pytest.approx(total / 3600)
     assert found.cpu_hours == pytest.approx((8 + 10 + 160 + 5 + tasks) / 3600)
-    assert found.bytes_read == 77 + (100 * 1000) + 4 * 400 + 2 * 8192
+    # Scores are read from two files, then from one.
+    assert found.bytes_read == 77 + 100 * 1000 + 2 * 4 * 400 + 3 * 6400
 
 
 def test_the_formula_for_very_large_runs_meets_the_simulation() -> None:

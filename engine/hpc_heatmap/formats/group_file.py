@@ -213,7 +213,8 @@ class GroupFile:
         self._file = file
         self.header = GroupHeader(**{n: _plain(file.attrs[n]) for n in _FIELDS})
         has_level = self.header.layout == GroupLayout.SLIDE_TILES
-        self._level = SlideLevel.read(file) if has_level else None
+        #: The slide's level whose tiles are stored, in layout ``slide-tiles``.
+        self.level = SlideLevel.read(file) if has_level else None
 
     def read(self, index: int) -> Group:
         """Read one group whole.
@@ -229,8 +230,8 @@ class GroupFile:
         if self.header.layout == GroupLayout.PATCHES:
             pixels = np.asarray(folder["patches"])
             return Group(cells, readable, pixels.nbytes, self.header, pixels, {})
-        if self._level is not None:
-            pixels, numbers = self._decode(folder, cells, self._level)
+        if self.level is not None:
+            pixels, numbers = self._decode(folder, cells, self.level)
             stored = folder["slide_tiles"].nbytes
             return Group(cells, readable, stored, self.header, pixels, numbers)
         pixels = np.asarray(folder["tiles"])
@@ -268,11 +269,11 @@ class GroupFile:
         if self.header.layout == GroupLayout.PATCHES:
             return np.asarray(folder["patch_readable"])
         touching = _squares(self.header.tile_px)
-        if self._level is not None:
+        if self.level is not None:
             lost = folder["slide_tile_index"][:][
                 folder["slide_tile_kind"][:] == TileKind.UNREADABLE
             ]
-            touching = self._level.grid.touching
+            touching = self.level.grid.touching
         else:
             lost = folder["tile_index"][:][~folder["tile_readable"][:]]
         readable = np.ones(len(cells), bool)

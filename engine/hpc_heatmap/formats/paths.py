@@ -128,6 +128,10 @@ class RunPaths:
         """What one task did."""
         return self.tasks / f"{name}.json"
 
+    def slide_tasks(self, slide_id: str) -> Path:
+        """What the tasks of a slide that is done did, a line each."""
+        return self.tasks / f"{slide_id}.jsonl"
+
     @property
     def failures(self) -> Path:
         """Folder of failures; empty where all is well."""

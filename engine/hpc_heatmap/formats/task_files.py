@@ -1,24 +1,37 @@
-"""What tasks leave behind: records of work done in ``tasks/``, reasons in ``failures/``."""
+"""What tasks leave behind: records of work done in ``tasks/``, reasons in ``failures/``.
+
+A task writes a record of its own; those of a slide that is done are put into one file, so that a
+folder does not hold as many files as there were tasks.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from hpc_heatmap.errors import FormatError
-from hpc_heatmap.formats.atomic import read_json, write_json
+from hpc_heatmap.formats.atomic import read_json, write_json, writing
 from hpc_heatmap.formats.paths import RunPaths
 
 __all__ = [
     "Failure",
     "TaskRecord",
+    "pack_records",
     "read_failures",
     "read_records",
     "write_failure",
     "write_record",
 ]
+
+
+#: Slide, stage and token of a record.
+_RECORD_NAME = re.compile(r"(.+)-(?:grouping|scoring|stitching)-[0-9a-f]{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -125,27 +138,77 @@ def write_failure(paths: RunPaths, failure: Failure) -> None:
     write_json(paths.failure(failure.name), asdict(failure))
 
 
+def pack_records(paths: RunPaths, is_done: Callable[[str], bool]) -> None:
+    """Put the records of each slide that is done into one file.
+
+    A crash leaves some records both ways; they are read once.
+
+    Raises
+    ------
+    FormatError
+        A record is damaged.
+    StorageError
+        A file cannot be written.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in sorted(paths.tasks.glob("*.json")):
+        if match := _RECORD_NAME.fullmatch(file.name):
+            found.setdefault(match[1], []).append(file)
+    for slide_id in filter(is_done, found):
+        files = found[slide_id]
+        target = paths.slide_tasks(slide_id)
+        records = _read_records(files) | _read_lines(target)
+        lines = [json.dumps({"name": n, **asdict(r)}) for n, r in records.items()]
+        with writing(target) as partial:
+            partial.write_text("\n".join(lines) + "\n", "utf-8")
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
 def read_records(paths: RunPaths) -> list[TaskRecord]:
     """Records of all tasks, in the order of their start."""
-    records: list[TaskRecord] = _read_all(paths.tasks, TaskRecord)
-    return sorted(records, key=lambda record: record.started_at)
+    # In this order: what is moved meanwhile is met twice rather than never.
+    found = _read_records(sorted(paths.tasks.glob("*.json")))
+    for file in sorted(paths.tasks.glob("*.jsonl")):
+        found |= _read_lines(file)
+    return sorted(found.values(), key=lambda record: record.started_at)
+
+
+def _read_records(files: Iterable[Path]) -> dict[str, TaskRecord]:
+    """Records by the names of their files."""
+    found: dict[str, TaskRecord] = {}
+    for file in files:
+        with suppress(FileNotFoundError):
+            found[file.stem] = _made(TaskRecord, read_json(file), file)
+    return found
+
+
+def _read_lines(file: Path) -> dict[str, TaskRecord]:
+    """Records of one slide, by the names that their files had."""
+    if not file.exists():
+        return {}
+    try:
+        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        return {values["name"]: _made(TaskRecord, values, file) for values in lines}
+    except (ValueError, TypeError, KeyError) as error:
+        raise FormatError(
+            f"{file} is damaged: delete it; the report will lack its tasks."
+        ) from error
 
 
 def read_failures(paths: RunPaths) -> list[Failure]:
     """All failures, by name."""
-    failures: list[Failure] = _read_all(paths.failures, Failure)
-    return failures
-
-
-def _read_all(folder: Path, kind: Any) -> list[Any]:
-    names = {f.name for f in fields(kind)}
-    found = []
-    for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        try:
-            values = read_json(file)
-            found.append(kind(**{n: v for n, v in values.items() if n in names}))
-        except FileNotFoundError:
-            continue
-        except (TypeError, AttributeError) as error:
-            raise FormatError(f"{file} is damaged: delete it and resume.") from error
+    found: list[Failure] = []
+    for file in sorted(paths.failures.glob("*.json")):
+        with suppress(FileNotFoundError):
+            found.append(_made(Failure, read_json(file), file))
     return found
+
+
+def _made(kind: Any, values: Any, file: Path) -> Any:
+    """A record or failure from its values; those that this version does not know are left out."""
+    names = {f.name for f in fields(kind)}
+    try:
+        return kind(**{n: v for n, v in values.items() if n in names})
+    except (TypeError, AttributeError) as error:
+        raise FormatError(f"{file} is damaged: delete it and resume.") from error

@@ -28,7 +28,12 @@ from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import RunFile
 from hpc_heatmap.formats.score_file import has_scores
 from hpc_heatmap.formats.slide_summary import read_summary
-from hpc_heatmap.formats.task_files import Failure, read_failures, write_failure
+from hpc_heatmap.formats.task_files import (
+    Failure,
+    pack_records,
+    read_failures,
+    write_failure,
+)
 from hpc_heatmap.runs.launch_file import write_launch
 from hpc_heatmap.runs.lease import Lease
 from hpc_heatmap.runs.status import RunStatus, missing_groups, next_stage, run_status
@@ -42,6 +47,8 @@ __all__ = ["Master"]
 _POLL_S = 0.05
 _LOOK_S = 0.5
 _QUEUE_FULL_S = 10.0
+#: Records of so many slides that are done are put away at once: each time the folder is listed.
+_PACKED_SLIDES = 20
 #: A run needs at least this much space to go on.
 _LEAST_FREE_BYTES = 1 << 20
 #: Errors of a task that stop the run, and what the master raises for them; else WorkError.
@@ -90,6 +97,8 @@ class Master:
         #: Tasks of each slide that wait or run.
         self._n_pending: Counter[str] = Counter()
         self._tries: Counter[tuple[str, Stage, tuple[int, ...]]] = Counter()
+        #: Slides that were done since records were put away.
+        self._just_done: set[str] = set()
         self._last_look = 0.0
         #: After a refusal: when to submit again, and how much.
         self._not_before = 0.0
@@ -134,6 +143,7 @@ class Master:
                 self._clean_partials()
             self._scheduler.clear(self._ended)
             with suppress(StorageError):
+                pack_records(self._paths, self._is_done)
                 self._write_lookup()
         status = run_status(self._paths, self._run)
         if self._on_status is not None:
@@ -224,6 +234,8 @@ class Master:
         if self._is_complete(task, failures):
             if not failures:
                 self._ended.append(job)
+            if task.stage is Stage.STITCHING:
+                self._put_away(task.slide_id)
             if not self._n_pending[task.slide_id]:
                 self._queue_next(task.slide_id)
             return
@@ -255,6 +267,13 @@ class Master:
                 log=job.log(),
             ),
         )
+
+    def _put_away(self, slide_id: str) -> None:
+        """One file for the records of each slide that is done, some slides at a time."""
+        self._just_done.add(slide_id)
+        if len(self._just_done) >= _PACKED_SLIDES:
+            pack_records(self._paths, self._just_done.__contains__)
+            self._just_done.clear()
 
     def _is_complete(self, task: Task, failures: list[Failure]) -> bool:
         files = self._paths.slide(task.slide_id)
@@ -341,6 +360,9 @@ class Master:
         for file in paths.jobs.glob("*/*.save_tmp"):
             with suppress(OSError):
                 file.unlink()
+
+    def _is_done(self, slide_id: str) -> bool:
+        return slide_id in self._rank and next_stage(self._paths.slide(slide_id)) is None
 
     def _write_lookup(self) -> None:
         """The run's lookup table, once every slide that can be grouped is."""

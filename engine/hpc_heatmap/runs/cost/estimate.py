@@ -29,6 +29,9 @@ __all__ = ["estimate"]
 _STRIDES = (1 / 14, 2 / 7, 1 / 2, 1)
 _GROUP_SIZES = (16, 64, 256, 1024)
 _SPACING_UM = 0.25
+#: A tolerance that is offered, and tasks that are tried at once at most: others work here, too.
+_TOLERANCE = 0.02
+_MOST_AT_ONCE = 8
 
 
 def estimate(
@@ -85,13 +88,18 @@ def estimate(
         if sizes is not None:
             share = _share(found) if slides else None
             found = read_sizes(sizes, run.model.window_px, run.model.requested_spacing_um, share)
+        threads = min(pool.cores_per_task, usable_cores())
+        rough = _rough(run, given, model, model_config) if choices else None
         trial = measure(
             run,
             slide,
             model=model,
             descriptor=_descriptor(model, model_config),
             strides=_strides(run) if choices else (),
-            threads=min(pool.cores_per_task, usable_cores()),
+            tolerant=(_TOLERANCE, rough.model) if rough else None,
+            choices=choices,
+            threads=threads,
+            at_once=max(1, min(pool.slots, usable_cores() // threads, _MOST_AT_ONCE)),
             directory=directory.absolute() if directory else None,
             say=say,
         )
@@ -105,7 +113,7 @@ def estimate(
     cost = predict(found, trial, pool, settings, run.stride_px)
     if choices:
         others = tuple(_choices(found, trial, pool, settings, run, cost))
-        cost = replace(cost, choices=others)
+        cost = replace(cost, choices=others, notes=(*cost.notes, *_way_notes(trial, run)))
     return cost
 
 
@@ -113,6 +121,22 @@ def _descriptor(model: Any, config: str | os.PathLike[str] | None) -> Path | Non
     if not isinstance(model, str | os.PathLike):
         return None
     return find_descriptor(Path(model), Path(config) if config else None)
+
+
+def _rough(
+    run: RunFile,
+    slides: Sequence[str | os.PathLike[str]],
+    model: Any,
+    config: str | os.PathLike[str] | None,
+) -> RunFile | None:
+    """The request with a tolerance; None where that changes nothing on this processor."""
+    if run.model.file is None or run.settings.tolerance is not None:
+        return None
+    settings = run.settings.model_copy(update={"tolerance": _TOLERANCE})
+    rough = plan_run(slides, model, settings, model_config=config)
+    mine, its = run.model.execution, rough.model.execution
+    same = (mine.runtime, mine.precision) == (its.runtime, its.precision)
+    return None if same else rough
 
 
 def _slide_with_tissue(run: RunFile, found: Survey) -> SlideEntry:
@@ -141,11 +165,9 @@ def _strides(run: RunFile) -> list[int]:
 def _on_more_cores(trial: Trial, cores: int) -> Trial:
     """A trial as it would have been on more cores, if scoring gains as much."""
     gain = trial.threads / cores
-    speeds = {
-        stride: replace(s, window=replace(s.window, wall_s=s.window.wall_s * gain))
-        for stride, s in trial.speeds.items()
-    }
-    return replace(trial, speeds=speeds)
+    speeds = {stride: s.scaled(gain) for stride, s in trial.speeds.items()}
+    ways = {option: s.scaled(gain) for option, s in trial.ways.items()}
+    return replace(trial, speeds=speeds, ways=ways)
 
 
 def _choices(
@@ -161,6 +183,9 @@ def _choices(
     for stride in sorted(trial.speeds):
         if stride != run.stride_px:
             yield _choice(f"--stride {stride}", predict(found, trial, pool, settings, stride))
+    for option, speed in trial.ways.items():
+        other_way = replace(trial, speeds=trial.speeds | {run.stride_px: speed})
+        yield _choice(option, predict(found, other_way, pool, settings, run.stride_px))
     for n_p in _GROUP_SIZES:
         if n_p != round(asked.cells / max(1, asked.groups)):
             other = settings.model_copy(update={"patches_per_group": n_p, "group_memory": None})
@@ -172,6 +197,20 @@ def _choices(
         )
         cost = predict(found, trial, larger, settings, run.stride_px)
         yield _choice(f"{cost.cores} cores", cost)
+
+
+def _way_notes(trial: Trial, run: RunFile) -> Iterator[str]:
+    """What the choices of adaptive stride and tolerance rest on."""
+    adaptive = trial.ways.get("--adaptive")
+    if adaptive is not None:
+        share = 1 - adaptive.skipped / max(1, adaptive.windows)
+        yield (
+            f"With --adaptive {100 * share:.0f} % of the windows of {adaptive.patches} patches "
+            "were scored, coarse ones included; other slides may differ."
+        )
+    option = f"--tolerance {_TOLERANCE:g}"
+    if run.settings.tolerance is None and run.model.file and option not in trial.ways:
+        yield f"{option} would change nothing here: this processor or model has no faster way."
 
 
 def _choice(option: str, cost: Estimate) -> Choice:

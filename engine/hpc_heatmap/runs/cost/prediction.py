@@ -19,9 +19,10 @@ __all__ = ["Choice", "Estimate", "predict"]
 
 _HOUR_S = 3600.0
 _MOST_SIMULATED = 10_000
-#: Bytes of a file of scores beside the scores, and files that a task and a slide leave.
-_SCORE_FILE_BYTES = 8192
-_FILES_OF_TASK, _FILES_OF_SLIDE = 5, 8
+#: Bytes of a file of scores beside the scores, and of the record and log of a task.
+_SCORE_FILE_BYTES, _TASK_BYTES = 6400, 900
+#: Files of a task, of an array on a cluster, of a slide, and of the run (docs/run-directory.md).
+_FILES_OF_TASK, _FILES_OF_ARRAY, _FILES_OF_SLIDE, _FILES_OF_RUN = 1, 2, 10, 6
 #: Bytes of a heatmap's pyramid for one of its finest level.
 _PYRAMID = 4 / 3
 
@@ -148,12 +149,18 @@ def predict(
         for s, t in zip(slides, times, strict=True)
     ]
     seconds = {"start_s": trial.start_s, "end_s": trial.end_s, "model_s": trial.model.wall_s}
-    wall_s, tasks = _drive(loads, pool.model_copy(update=seconds))
+    wall_s, tasks, arrays = _drive(loads, pool.model_copy(update=seconds))
     n_scoring = tasks - 2 * len(slides)
     stages = [sum((t[k] for t in times), Time(0, 0)) for k in range(3)]
     stages[1] += trial.model * n_scoring
     group_bytes = cells * patch_bytes
-    score_bytes = 4 * windows + _SCORE_FILE_BYTES * groups
+    score_bytes = 4 * windows + _SCORE_FILE_BYTES * len(slides)
+    # Stitching reads the scores of each group, and then those of the slide in one file.
+    stitching_bytes = score_bytes + 4 * windows + _SCORE_FILE_BYTES * groups
+    bytes_beside = trial.run_bytes + trial.slide_bytes * len(slides) + _TASK_BYTES * tasks
+    n_files = _FILES_OF_RUN + _FILES_OF_SLIDE * len(slides) + _FILES_OF_TASK * tasks
+    if pool.max_array > 1:
+        n_files += _FILES_OF_ARRAY * arrays
     core_hours = [pool.cores_per_task * stage.wall_s / _HOUR_S for stage in stages]
     return Estimate(
         slides=len(found.slides),
@@ -161,9 +168,9 @@ def predict(
         cells=cells,
         groups=groups,
         windows=windows,
-        bytes=round(group_bytes + score_bytes + 4 * _PYRAMID * windows),
-        bytes_read=round(sum(s.size.bytes for s in slides) + group_bytes + score_bytes),
-        files=_FILES_OF_SLIDE * len(slides) + groups + _FILES_OF_TASK * tasks,
+        bytes=round(group_bytes + score_bytes + 4 * _PYRAMID * windows + bytes_beside),
+        bytes_read=round(sum(s.size.bytes for s in slides) + group_bytes + stitching_bytes),
+        files=n_files,
         tasks=tasks,
         core_hours=sum(core_hours),
         cpu_hours=sum(stage.cpu_s for stage in stages) / _HOUR_S,
@@ -199,27 +206,30 @@ class _Slide:
         )
 
 
-def _drive(loads: Sequence[SlideLoad], cluster: ClusterModel) -> tuple[float, int]:
-    """Wall seconds and tasks of a run, simulated where that takes seconds at most."""
+def _drive(loads: Sequence[SlideLoad], cluster: ClusterModel) -> tuple[float, int, int]:
+    """Wall seconds, tasks and arrays of a run, simulated where that takes seconds at most."""
     task_s, slots = 60 * cluster.task_minutes, cluster.slots
     packs = [sum(1 for _ in pack_groups(s.n_groups, s.mean_group_s, task_s, slots)) for s in loads]
     tasks = sum(packs) + 2 * len(loads)
     if tasks <= _MOST_SIMULATED:
         simulated = simulate(loads, cluster, lambda record: None)
-        return simulated.wall_s, simulated.tasks
+        return simulated.wall_s, simulated.tasks, simulated.arrays
     # With so many tasks every slot is busy from the first grouping to the last scoring.
     work = sum(s.grouping_s + s.scoring_s(0, s.n_groups) + s.stitching_s for s in loads)
     work += cluster.model_s * sum(packs) + (cluster.start_s + cluster.end_s) * tasks
     first, last = loads[0].grouping_s, max(task_s, loads[-1].mean_group_s) + loads[-1].stitching_s
-    return first + work / slots + last, tasks
+    arrays = sum(math.ceil(n / cluster.max_array) for n in packs) + 2
+    return first + work / slots + last, tasks, arrays
 
 
 def _patch_bytes(trial: Trial, settings: RunSettings, n_p: int) -> float:
-    """Bytes stored for a patch in groups of `n_p`: small groups have more of a border."""
+    """Bytes stored for a patch in groups of `n_p`: small groups have more of a border, of half a
+    window on each side, and of half a tile more where the slide's own tiles are stored.
+    """
     if settings.group_layout is GroupLayout.PATCHES:
         return trial.patch_bytes
 
     def border(n: float) -> float:
-        return (math.sqrt(n) + 1) ** 2 / n
+        return (math.sqrt(n) + 1 + trial.tile_cells) ** 2 / n
 
     return trial.patch_bytes * border(n_p) / border(trial.patches_per_group)
