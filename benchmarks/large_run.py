@@ -4,9 +4,9 @@
 
 One slide is grouped and scored for real, with a group for each tissue cell; its files, as the real
 writers wrote them, stand in every other slide's folder too. Of the run so made, these are measured,
-each in a process of its own: `status`, `resume` of a run in which nothing is missing, and `resume`
-of one in which ten groups of each slide are, until its first task is submitted; and the master's
-own time for a task.
+each in a process of its own: `status`, and `resume` where nothing is missing; then the same of the
+run as it was while every slide was being scored, with a file for each group and a record for ten:
+`status`, and `resume` until its first task is submitted; and the master's own time for a task.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -27,7 +28,9 @@ from slides import write_slide
 
 from hpc_heatmap import FunctionClassifier, Run, RunSettings, start_run
 from hpc_heatmap.formats.run_file import write_run_file
+from hpc_heatmap.formats.score_file import open_scores, write_scores
 from hpc_heatmap.formats.slide_summary import read_summary
+from hpc_heatmap.formats.task_files import read_records, write_record
 
 WINDOW_PX = 8
 _STATUS = "s = Run(sys.argv[1]).status(); found = s.state.value"
@@ -52,8 +55,12 @@ class Instant(InProcessScheduler):
         global n
         for task in tasks:
             n += 1
+            files = run.paths.slide(task.slide_id)
             for group in task.groups:
-                run.paths.slide(task.slide_id).group_scores(group).touch()
+                files.group_scores(group).touch()
+            if task.stage is Stage.STITCHING:
+                files.heatmap.touch()
+                files.overview.touch()
         return [_DoneJob() for task in tasks]
 run = Run(sys.argv[1])
 launch = LaunchSettings(task_minutes=1e-9)
@@ -94,12 +101,28 @@ def build(folder: Path, n_slides: int, n_groups: int) -> Run:
     entries = [first.model_copy(update={"id": f"slide-{k:05d}"}) for k in range(n_slides)]
     for entry in entries:
         shutil.copytree(run.paths.slide(first.id).root, run.paths.slide(entry.id).root)
+        shutil.copyfile(run.paths.slide_tasks(first.id), run.paths.slide_tasks(entry.id))
     shutil.rmtree(run.paths.slide(first.id).root)
-    record = next(run.paths.tasks.glob("*scoring*.json"))
-    for k in range(n_groups // 10):
-        shutil.copyfile(record, run.paths.tasks / f"slide-scoring-{k:08x}.json")
     write_run_file(run.paths.run_file, run.file.model_copy(update={"slides": tuple(entries)}))
     return Run(run.root)
+
+
+def back_to_scoring(run: Run) -> None:
+    """The run before ten groups of each slide were scored."""
+    first, *others = [run.paths.slide(entry.id) for entry in run.file.slides]
+    with open_scores(first.slide_scores) as scores:
+        for group in range(10, read_summary(first.summary).n_groups):
+            write_scores(first.group_scores(group), scores.group(group))
+    for files in (first, *others):
+        if files is not first:
+            shutil.copytree(first.scores, files.scores)
+        for file in (files.slide_scores, files.heatmap, files.overview):
+            file.unlink()
+    record = replace(read_records(run.paths)[-1], stage="scoring")
+    for entry in run.file.slides:
+        run.paths.slide_tasks(entry.id).unlink()
+        for k in range(len(list(first.scores.iterdir())) // 10):
+            write_record(run.paths, f"{entry.id}-scoring-{k:08x}", record)
 
 
 def measured(name: str, body: str, root: Path) -> None:
@@ -124,23 +147,36 @@ def main() -> None:
         run = build(Path(temporary), options.slides, options.groups)
         slides = run.file.slides
         groups = sum(read_summary(run.paths.slide(s.id).summary).n_groups for s in slides)
-        files = sum(len(names) for _, _, names in os.walk(run.root))
-        print(f"{groups:,} groups, {len(slides)} slides, {files:,} files; "
-              f"built in {time.perf_counter() - began:.0f} s")  # fmt: skip
+        print(f"{groups:,} groups, {len(slides)} slides; built in "
+              f"{time.perf_counter() - began:.0f} s")  # fmt: skip
+        print(f"finished, {n_files(run):,} files")
         measured("status", _STATUS, run.root)
         measured("resume, nothing missing", _RESUME, run.root)
-        for entry in slides:
-            for group in range(10):
-                run.paths.slide(entry.id).group_scores(group).unlink()
+        command(run)
+        fsync, os.fsync = os.fsync, lambda number: None
+        back_to_scoring(run)
+        os.fsync = fsync
+        print(f"being scored, {n_files(run):,} files")
+        measured("status", _STATUS, run.root)
         measured("resume, 10 groups of each slide missing", _RESUME, run.root)
+        command(run)
         for entry in slides:
             for group in range(100):
                 run.paths.slide(entry.id).group_scores(group).unlink(missing_ok=True)
         measured("the master, 100 tasks of each slide that take no time", _MASTER, run.root)
-        command = [sys.executable, "-m", "hpc_heatmap", "status", str(run.root), "--json"]
-        began = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        print(f"  the command status --json: {time.perf_counter() - began:.2f} s")
+
+
+def n_files(run: Run) -> int:
+    """Files in the run directory."""
+    return sum(len(names) for _, _, names in os.walk(run.root))
+
+
+def command(run: Run) -> None:
+    """Time the whole command, the start of the interpreter included."""
+    words = [sys.executable, "-m", "hpc_heatmap", "status", str(run.root), "--json"]
+    began = time.perf_counter()
+    subprocess.run(words, capture_output=True, check=True)
+    print(f"  the command status --json: {time.perf_counter() - began:.2f} s")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,11 @@ from hpc_heatmap import FunctionClassifier, Run
 from hpc_heatmap.errors import Interrupted, ModelError
 from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import Failure, read_records, write_failure
+from hpc_heatmap.runs import master
 from hpc_heatmap.runs.lease import Lease
 from hpc_heatmap.runs.status import State, next_stage
+from hpc_heatmap.schedulers import Job
+from hpc_heatmap.schedulers.in_process import InProcessScheduler
 from hpc_heatmap.schedulers.packing import pack_groups
 from hpc_heatmap.stages.task import Stage
 
@@ -149,6 +152,25 @@ def _slow_darkness(windows: Any) -> Any:
 def test_a_function_is_needed_again(run: Run) -> None:
     with pytest.raises(ModelError, match="Python function"):
         run.resume()
+
+
+def test_what_tasks_leave_is_put_away_while_the_run_goes_on(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master, "_PACKED_SLIDES", 1)
+    monkeypatch.setattr(master, "_SETTLED_S", 0.0)
+    run = function_run(done.slides, tmp_path / "RUN")
+    cleared = []
+
+    def clear(self: InProcessScheduler, jobs: list[Job]) -> None:
+        cleared.append((len(jobs), sorted(f.name for f in run.paths.tasks.glob("*.jsonl"))))
+
+    monkeypatch.setattr(InProcessScheduler, "clear", clear)
+    assert finish(run).state is State.DONE
+    (first, packed), *_, (_, at_the_end) = cleared
+    assert first >= 3 and packed == ["a.jsonl"] and at_the_end == ["a.jsonl", "b.jsonl"]
+    assert sum(n for n, _ in cleared) == len(read_records(run.paths)) >= 6
+    assert sorted(f.name for f in run.paths.tasks.iterdir()) == at_the_end
 
 
 def test_resuming_a_run_that_is_done_does_nothing(done: Done, run: Run) -> None:

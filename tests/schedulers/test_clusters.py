@@ -14,7 +14,7 @@ from schedulers.contract import ProcessSchedulerContract, workers
 
 from hpc_heatmap import Run, RunSettings, start_run
 from hpc_heatmap.errors import SchedulerError
-from hpc_heatmap.schedulers import Job, QueueFullError
+from hpc_heatmap.schedulers import Job, QueueFullError, cluster
 from hpc_heatmap.schedulers.cluster import ClusterScheduler
 from hpc_heatmap.settings import Cluster
 from hpc_heatmap.stages.task import Stage, Task
@@ -80,6 +80,20 @@ class ClusterContract(ProcessSchedulerContract):
             for job_id, slide_id in zip(known, run.slides, strict=False)
         }
         wait_until(lambda: self.left(run) == sorted(known), 30)
+
+    def test_no_job_folder_holds_more_than_so_many_tasks(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster, "_TASKS_IN_FOLDER", 3)
+        scheduler = self.make(run, extra=self.held)
+        tasks = [self.grouping(scheduler, run, name) for name in run.slides]
+        jobs = [job for _ in range(2) for job in scheduler.submit(tasks)]
+        written = sorted(f.parent.name for f in run.paths.jobs.glob("*/submitted-*.json"))
+        assert written == ["session", "session-2"]
+        adopted = self.make(run, "another").adopt()
+        assert {job.id for job in adopted} == {job.id for job in jobs}
+        self.make(run, "another").stop_all()
+        assert self.left(run) == []
 
     def test_stop_all_takes_out_what_waits(self, run: Run) -> None:
         scheduler = self.make(run, extra=self.held)

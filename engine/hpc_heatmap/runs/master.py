@@ -47,6 +47,9 @@ __all__ = ["Master"]
 _POLL_S = 0.05
 _LOOK_S = 0.5
 _QUEUE_FULL_S = 10.0
+#: What a task was started from is kept for so long after its end: a node that dies may bring back
+#: a task that had just ended.
+_SETTLED_S = 1800.0
 #: Records of so many slides that are done are put away at once: each time the folder is listed.
 _PACKED_SLIDES = 20
 #: A run needs at least this much space to go on.
@@ -92,8 +95,8 @@ class Master:
         self._order = itertools.count()
         self._rank = {slide.id: rank for rank, slide in enumerate(run.slides)}
         self._running: dict[Job, Task] = {}
-        #: What has ended well.
-        self._ended: list[Job] = []
+        #: What has ended well, and when.
+        self._ended: list[tuple[float, Job]] = []
         #: Tasks of each slide that wait or run.
         self._n_pending: Counter[str] = Counter()
         self._tries: Counter[tuple[str, Stage, tuple[int, ...]]] = Counter()
@@ -141,7 +144,7 @@ class Master:
                 raise
             finally:
                 self._clean_partials()
-            self._scheduler.clear(self._ended)
+            self._clear(0.0)
             with suppress(StorageError):
                 pack_records(self._paths, self._is_done)
                 self._write_lookup()
@@ -233,7 +236,7 @@ class Master:
             return
         if self._is_complete(task, failures):
             if not failures:
-                self._ended.append(job)
+                self._ended.append((time.monotonic(), job))
             if task.stage is Stage.STITCHING:
                 self._put_away(task.slide_id)
             if not self._n_pending[task.slide_id]:
@@ -274,6 +277,14 @@ class Master:
         if len(self._just_done) >= _PACKED_SLIDES:
             pack_records(self._paths, self._just_done.__contains__)
             self._just_done.clear()
+            self._clear(_SETTLED_S)
+
+    def _clear(self, least_s: float) -> None:
+        """Delete what tasks were started from that ended so long ago."""
+        limit = time.monotonic() - least_s
+        settled = [job for ended, job in self._ended if ended <= limit]
+        self._ended = self._ended[len(settled) :]
+        self._scheduler.clear(settled)
 
     def _is_complete(self, task: Task, failures: list[Failure]) -> bool:
         files = self._paths.slide(task.slide_id)

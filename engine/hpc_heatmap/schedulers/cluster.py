@@ -38,6 +38,8 @@ Check = tuple[str, str, bool]
 _POLLS_UNTIL_GONE = 2
 _ANSWER_S = 30
 _SUBMITTED = "submitted-"
+#: Tasks of one job folder, of four files each: no file system likes a folder of millions.
+_TASKS_IN_FOLDER = 10_000
 
 
 class Work:
@@ -160,6 +162,9 @@ class ClusterScheduler(ABC):
         self._jobs = jobs
         self._session = session
         self._executor: Any = None
+        #: Where its jobs are, and how many were submitted to all of them.
+        self._folder: Path | None = None
+        self._n_submitted = 0
         #: For how many polls each watched job was not listed.
         self._missed: dict[str, int] = {}
         self._polled_at = float("-inf")
@@ -246,8 +251,10 @@ class ClusterScheduler(ABC):
             The job folder cannot be written.
         """
         with storage_errors(self._jobs):
-            folder = job_folder(self._jobs, self._session)
-            if self._executor is None:
+            part = self._n_submitted // _TASKS_IN_FOLDER
+            folder = job_folder(self._jobs, self._session + (f"-{part + 1}" if part else ""))
+            if folder != self._folder:
+                self._folder = folder
                 self._executor = self.make_executor(
                     folder,
                     threads=self.threads,
@@ -261,6 +268,7 @@ class ClusterScheduler(ABC):
                 {"job": job_id, "stage": t.stage, "slide": t.slide_id, "groups": t.groups}
                 for job_id, t in zip(ids, tasks, strict=True)
             ]
+            self._n_submitted += len(ids)
             number = ids[0].partition("_")[0]
             write_json(folder / f"{_SUBMITTED}{number}.json", entries)
         return [self._watch(job_id, folder) for job_id in ids]
