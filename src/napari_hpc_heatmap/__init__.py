@@ -12,13 +12,14 @@ from hpc_heatmap import __version__
 __all__ = ["__version__", "heatmap_layer", "lesion_layers", "open_slide", "run_slide_layers"]
 
 if TYPE_CHECKING:
+    from napari_hpc_heatmap._heatmap_file import heatmap_layer
     from napari_hpc_heatmap._lesion_layer import lesion_layers
-    from napari_hpc_heatmap._run_layers import heatmap_layer, run_slide_layers
+    from napari_hpc_heatmap._run_layers import run_slide_layers
     from napari_hpc_heatmap._slide_layer import open_slide
 
 #: Imported on first use, so that finding the plugin costs nothing.
 _HOMES = {
-    "heatmap_layer": "_run_layers",
+    "heatmap_layer": "_heatmap_file",
     "lesion_layers": "_lesion_layer",
     "open_slide": "_slide_layer",
     "run_slide_layers": "_run_layers",

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 __all__ = ["LINE_SAMPLES", "ContourLevel"]
 
@@ -69,6 +68,8 @@ class ContourLevel:
             range(max(0, r.start - LINE_SAMPLES), min(n, r.stop + LINE_SAMPLES))
             for r, n in zip((rows, columns), self.shape, strict=True)
         ]
+        from scipy import ndimage  # Half a second of loading that only lines need.
+
         scores = self._interpolated(*wider)
         inside = scores >= self._threshold
         if not inside.any():

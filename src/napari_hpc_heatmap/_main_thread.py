@@ -23,9 +23,10 @@ def in_main_thread(function: Callable[[], object]) -> Callable[[], None] | None:
         return None
 
     class Caller(QObject):  # type: ignore[misc]
-        called = Signal()
+        # A call under way holds its caller: whoever made it may be gone by then.
+        called = Signal(object)
 
-        def call(self) -> None:
+        def call(self, _: object) -> None:
             function()
 
     caller = Caller()
@@ -35,7 +36,7 @@ def in_main_thread(function: Callable[[], object]) -> Callable[[], None] | None:
     def emit() -> None:
         # The application may be closing.
         try:
-            caller.called.emit()
+            caller.called.emit(caller)
         except RuntimeError:
             return
 

@@ -1,14 +1,13 @@
-"""Layers of slides, heatmaps and whole runs: what readers and docks add to a viewer."""
+"""Layers of the slides of a run: what readers and docks add to a viewer."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
 
-from hpc_heatmap import Heatmap, Run, open_run
+from hpc_heatmap import Run
 from hpc_heatmap.errors import HpcHeatmapError
 from hpc_heatmap.runs.run import RunSlide
 from napari_hpc_heatmap._lesion_layer import lesion_layers
@@ -18,7 +17,7 @@ from napari_hpc_heatmap._partial_heatmap import PartialHeatmap
 from napari_hpc_heatmap._slide_layer import SlideLayer, open_slide
 from napari_hpc_heatmap._world import World
 
-__all__ = ["MOST_SLIDES", "heatmap_layer", "run_layers", "run_slide_layers"]
+__all__ = ["MOST_SLIDES", "run_layers", "run_slide_layers"]
 
 #: Slides of a run that are opened at once: more layers than these nobody finds his way in.
 MOST_SLIDES = 8
@@ -94,38 +93,3 @@ def _heatmap_of(
     layer = HeatmapLayer(partial, world, **options)
     follow(layer, Watcher(slide.files, partial))
     return layer
-
-
-def heatmap_layer(path: str | Path, **options: Any) -> HeatmapLayer:
-    """Open a ``heatmap.h5`` as an overlay; it lies on its slide, whether that is open or not.
-
-    Raises
-    ------
-    FormatError
-        The file is missing or damaged.
-    """
-    heatmap = Heatmap(path)
-    folder = Path(path).absolute().parent
-    slide_id = str(heatmap.attributes.get("slide_id", folder.name))
-    run_root = folder.parent.parent
-    if (run_root / "run.json").is_file():
-        slide = open_run(run_root).slides.get(slide_id)
-        if slide is not None:
-            given = {
-                "name": f"{slide_id} {run_root.name}",
-                "metadata": {"hpc_heatmap_run": str(run_root), "hpc_heatmap_slide": slide_id},
-            }
-            return HeatmapLayer(heatmap, World(slide.entry.spacing_um), **(given | options))
-    return HeatmapLayer(
-        heatmap, World(_spacing_of(heatmap)), **({"name": f"{slide_id} heatmap"} | options)
-    )
-
-
-def _spacing_of(heatmap: Heatmap) -> tuple[float, float] | None:
-    """Micrometres per level-0 pixel, from what the file says of the spacing it was read at."""
-    attributes = heatmap.attributes
-    read_um, stride_px = attributes.get("read_spacing_um"), attributes.get("stride_px")
-    if read_um is None or stride_px is None or not all(um > 0 for um in read_um):
-        return None
-    x_um, y_um = (um * stride_px / step for um, step in zip(read_um, heatmap.step_px, strict=True))
-    return float(x_um), float(y_um)

@@ -1,57 +1,108 @@
-"""Sample data: the demo's slide, and a run on it that fills in before one's eyes the first time."""
+"""Sample data: the demo's slide, and a run on it that fills in before one's eyes the first time.
+
+napari takes layers from readers alone. So a sample is a name, ``hpc-heatmap-sample://slide``, which
+the reader takes; the slide is fetched and the run planned in a thread, and opened when it is there.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import threading
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
+import napari
 import platformdirs
-from napari.layers import Layer
+from napari.utils.notifications import show_error, show_info
 
-from hpc_heatmap import Run, RunSettings, open_run, start_run
-from hpc_heatmap.errors import RunConflictError
-from hpc_heatmap.runs.status import State
 from hpc_heatmap.sample import sample_slide
-from napari_hpc_heatmap._keys import bind_keys
-from napari_hpc_heatmap._run_layers import run_layers
-from napari_hpc_heatmap._slide_layer import open_slide
+from napari_hpc_heatmap._engine_command import CommandError, Request, run_command
+from napari_hpc_heatmap._main_thread import in_main_thread
 
-__all__ = ["open_sample_run", "open_sample_slide", "sample_run"]
+__all__ = ["SAMPLES", "read_sample", "sample_run"]
 
 #: Coarser than the demo, so that two cores need well under a minute.
-SETTINGS = RunSettings(stride=48, patches_per_group=32, threshold=0.5)
+_OPTIONS = {"stride": "48", "patches_per_group": "32", "threshold": "0.5"}
+_PLUGIN = "napari-hpc-heatmap"
 
 
-def open_sample_slide() -> list[Layer]:
-    """Layers of the sample slide; it is fetched once."""
-    bind_keys()
-    return [open_slide(sample_slide())]
-
-
-def open_sample_run() -> list[Layer]:
-    """Layers of the sample run. The first time it is launched, and the heatmap fills in."""
-    bind_keys()
-    return run_layers(sample_run())
-
-
-def sample_run(root: Path | None = None) -> Run:
-    """The sample run, launched where it is not done.
+def sample_run(root: Path | None = None) -> Path:
+    """Directory of the sample run, which is launched where it is not done.
 
     Parameters
     ----------
     root
         Where it is; by default in the user's cache directory.
+
+    Raises
+    ------
+    HpcHeatmapError
+        There is no place for the slide, or the engine refuses.
     """
-    folder = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
-    root = root or folder / "sample-run"
-    if (root / "run.json").exists():
-        run = open_run(root)
-    else:
-        with as_file(files("hpc_heatmap") / "demo_model") as model:
-            run = start_run([sample_slide()], model / "model.pt2", root, settings=SETTINGS)
-    if run.status().state not in (State.DONE, State.RUNNING):
+    # In the thread that calls this, since it takes long to load.
+    from hpc_heatmap import open_run
+    from hpc_heatmap.runs.status import State
+
+    root = root or platformdirs.user_cache_path("hpc-heatmap", appauthor=False) / "sample-run"
+    slide = sample_slide()
+    try:
+        if not (root / "run.json").exists():
+            with as_file(files("hpc_heatmap") / "demo_model") as model:
+                request = Request((str(slide),), str(model / "model.pt2"), tuple(_OPTIONS.items()))
+                request.launch(str(root))
+        elif open_run(root).status().state not in (State.DONE, State.RUNNING):
+            run_command(["resume", str(root), "--detach", "--quiet"])
+    except CommandError:
         # Another napari may have launched it just now.
-        with contextlib.suppress(RunConflictError):
-            run.launch()
-    return run
+        if not (root / "run.json").exists():
+            raise
+    return root
+
+
+#: What is opened, by the names in the manifest.
+SAMPLES: dict[str, Callable[[], Path]] = {
+    "hpc-heatmap-sample://slide": sample_slide,
+    "hpc-heatmap-sample://run": sample_run,
+}
+
+
+def read_sample(name: str) -> list[Any]:
+    """Open a sample in the current viewer as soon as it is there.
+
+    Parameters
+    ----------
+    name
+        One of `SAMPLES`.
+
+    Returns
+    -------
+    list
+        What napari takes for "no layers yet".
+    """
+    viewer = napari.current_viewer()
+    found: list[Path | Exception] = []
+
+    def show() -> None:
+        (sample,) = found
+        if isinstance(sample, Exception):
+            show_error(str(sample))
+        elif viewer is not None:
+            viewer.open(str(sample), plugin=_PLUGIN)
+
+    def prepare(announce: Callable[[], None]) -> None:
+        try:
+            found.append(SAMPLES[name]())
+        except Exception as error:
+            found.append(error)
+        announce()
+
+    from_thread = in_main_thread(show)
+    if from_thread is None:
+        prepare(show)
+    else:
+        show_info("The sample is made ready; the first time this takes some seconds.")
+        threading.Thread(
+            target=prepare, args=(from_thread,), name="hpc-heatmap-sample", daemon=True
+        ).start()
+    return [(None,)]

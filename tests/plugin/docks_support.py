@@ -37,21 +37,28 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 120) -> Any:
 
 
 class Heartbeat:
-    """Measures for how long the event loop answers nothing, in ms."""
+    """Measures for how long the event loop answers nothing, in ms.
+
+    Of each gap it keeps the processor time of the window's thread too: work of the window, whatever
+    else the machine does meanwhile.
+    """
 
     def __init__(self, every_ms: int = 20) -> None:
         self._every_ms = every_ms
         self._last = time.perf_counter()
+        self._worked = time.thread_time()
         self.gaps_ms: list[float] = []
+        self.worked_ms: list[float] = []
         self._timer = QTimer()
         self._timer.setInterval(every_ms)
         self._timer.timeout.connect(self._beat)
         self._timer.start()
 
     def _beat(self) -> None:
-        now = time.perf_counter()
+        now, worked = time.perf_counter(), time.thread_time()
         self.gaps_ms.append(1000 * (now - self._last))
-        self._last = now
+        self.worked_ms.append(1000 * (worked - self._worked))
+        self._last, self._worked = now, worked
 
     def stop(self) -> tuple[float, float]:
         """Median and largest distance of two beats, ms."""
