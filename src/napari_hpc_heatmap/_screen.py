@@ -80,6 +80,8 @@ class Screen:
                     late[key], source = futures[key], level.preview(tile)
             level.paste(pixels, rows, columns, tile, source)
         self._is_exact = not late
+        if self._is_exact and level.is_coarsest and pixels.shape == level.shape:
+            level.pyramid.coarsest = pixels
         self._wait_for(late)
         return pixels
 

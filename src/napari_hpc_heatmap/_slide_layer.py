@@ -16,13 +16,14 @@ from napari_hpc_heatmap._main_thread import in_main_thread
 from napari_hpc_heatmap._score_status import ScoreStatus
 from napari_hpc_heatmap._screen import Screen
 from napari_hpc_heatmap._slide_pyramid import SlidePyramid
+from napari_hpc_heatmap._thumbnail import NearestThumbnail
 from napari_hpc_heatmap._view_settings import decoding_threads, tile_cache, view_settings
 from napari_hpc_heatmap._world import World
 
 __all__ = ["SlideLayer", "open_slide"]
 
 
-class SlideLayer(ScoreStatus, Image):  # type: ignore[misc]
+class SlideLayer(ScoreStatus, NearestThumbnail, Image):  # type: ignore[misc]
     """One slide: multiscale, RGB, in micrometres where the spacing is known.
 
     What is drawn waits for tiles no longer than a user should; ``layer.data`` gives exact pixels.
@@ -101,8 +102,11 @@ def _screen_of(layer: SlideLayer) -> Screen | None:
     reference = weakref.ref(layer)
 
     def show_more() -> None:
-        if (alive := reference()) is not None:
-            alive.refresh(extent=False, thumbnail=False)
+        if (alive := reference()) is None:
+            return
+        if new := alive.pyramid.coarsest is None:
+            alive._reset_thumbnail_level_data()
+        alive.refresh(extent=False, thumbnail=new)
 
     announce = in_main_thread(show_more)
     return None if announce is None else Screen(announce)
