@@ -24,7 +24,6 @@ __all__ = ["SAMPLES", "read_sample", "sample_run"]
 
 #: Coarser than the demo, so that two cores need well under a minute.
 _OPTIONS = {"stride": "48", "patches_per_group": "32", "threshold": "0.5"}
-_PLUGIN = "napari-hpc-heatmap"
 
 
 def sample_run(root: Path | None = None) -> Path:
@@ -88,7 +87,12 @@ def read_sample(name: str) -> list[Any]:
         if isinstance(sample, Exception):
             show_error(str(sample))
         elif viewer is not None:
-            viewer.open(str(sample), plugin=_PLUGIN)
+            from napari_hpc_heatmap._reader import get_reader
+
+            # napari may still be in the command that asked, and takes no second one meanwhile.
+            reader = get_reader(str(sample))
+            for layer in reader(str(sample)) if reader is not None else ():
+                viewer.add_layer(layer)
 
     def prepare(announce: Callable[[], None]) -> None:
         try:
