@@ -32,7 +32,7 @@ from hpc_heatmap.model.onnx_graph import GraphError, window_graph
 from hpc_heatmap.model.program_network import ProgramNetwork
 from hpc_heatmap.model.runtimes import Batches, runtime
 from hpc_heatmap.model.sharing import share
-from hpc_heatmap.stages.adaptive import score_adaptively
+from hpc_heatmap.stages.adaptive import Refinement, score_adaptively
 from hpc_heatmap.stages.scoring import score_group
 
 SIDE = 64
@@ -148,8 +148,9 @@ class RuntimeContract:
         with open_groups(groups_file.groups) as groups:
             members, geometry = groups.read(0), groups.header.geometry(16)
         full, _ = score_group(members, geometry, classifier, 16)
-        limit = float(np.nanmedian(full.scores.max(axis=(1, 2))))
-        some, work = score_adaptively(members, geometry, 64, limit, classifier, 16)
+        high, warm = np.nanquantile(full.scores.max(axis=(1, 2)), [0.9, 0.5])
+        wanted = Refinement(64, float(high), float(warm))
+        some, work = score_adaptively(members, geometry, wanted, classifier, 16)
         assert 0 < some.refined.sum() < len(some.refined) and work.skipped
         np.testing.assert_array_equal(some.scores[some.refined], full.scores[some.refined])
 
@@ -191,9 +192,9 @@ def test_a_runtime_must_win_by_a_margin(monkeypatch, tmp_path, pixels):
         )
         return choose_execution(plain, trial)
 
-    fast = {"alone": 10.0, "shared": 10.0, "torch": 10.0, "onnxruntime": 10.9, "openvino": 10.5}
+    fast = {"alone": 10.0, "shared": 10.0, "torch": 10.0, "ONNX Runtime": 10.9, "OpenVINO": 10.5}
     assert chosen_at(fast).runtime == "torch"
-    found = chosen_at(fast | {"onnxruntime": 11.5})
+    found = chosen_at(fast | {"ONNX Runtime": 11.5})
     assert found.runtime == "onnxruntime" and found.windows_per_s == 11.5
     assert found.difference <= EXACT and found.compared_windows > 8
     assert "ONNX Runtime runs the model" in found.reason
@@ -206,7 +207,7 @@ def test_a_runtime_must_win_by_a_margin(monkeypatch, tmp_path, pixels):
             return self._run(windows) * 1.01
 
     monkeypatch.setattr("hpc_heatmap.model.program_network.Batches", Wrong)
-    found = chosen_at(fast | {"onnxruntime": 99.0})
+    found = chosen_at(fast | {"ONNX Runtime": 99.0})
     assert found.runtime == "torch" and "ONNX Runtime differs by" in found.reason
 
 

@@ -42,6 +42,10 @@ Pixels = npt.NDArray[np.uint8]
 
 #: Windows of a patch that are compared, about.
 _COMPARED = 14
+#: Windows of a patch by which levels of bytes are found.
+_CALIBRATED = 12
+#: Ways of a trial whose speeds are told.
+_SHOWN = 4
 #: A trial that takes longer is not done twice.
 _LONG_S = 1.0
 #: Windows on an axis of a patch that is compared, at most.
@@ -133,37 +137,27 @@ class _Choice:
 
     def made(self) -> Execution:
         """The fastest way that is as exact as asked, and why."""
-        chosen, reasons = Execution(backend="program"), []
-        chosen = self._compared(chosen)
+        chosen = self._compared(Execution(backend="program"))
         if not _is_within(chosen, EXACT):
             return Execution(
                 reason=f"The model is run as it is: folded it differs by {chosen.difference:.1e}."
             )
-        if self._trial.tolerance is not None:
-            chosen, reason = self._rougher(chosen, self._trial.tolerance)
-            reasons.append(reason)
-        chosen, reason = self._sharing(chosen)
-        chosen, ran = self._fastest(chosen)
-        return chosen.model_copy(update={"reason": " ".join([reason, ran, *reasons])})
+        able, reason = self._sharing(chosen)
+        chosen, ran = self._fastest(able)
+        if able.cut is not None and chosen.cut is None:
+            reason = f"{self._single} sharing was slower when it was tried."
+        return chosen.model_copy(update={"reason": f"{reason} {ran}"})
 
-    def _rougher(self, exact: Execution, tolerance: float) -> tuple[Execution, str]:
-        """In bfloat16, where the processor has it and scores stay within the tolerance."""
-        from hpc_heatmap.model.program_network import has_bfloat16
-
-        if not has_bfloat16():
-            return exact, "This processor has no bfloat16: float32 is used."
-        rough = self._compared(exact.model_copy(update={"precision": "bfloat16"}))
-        said = f"bfloat16 differs by {rough.difference:.1e} of a probability"
-        if _is_within(rough, tolerance):
-            return rough, f"{said}."
-        return exact, f"{said}: float32 is used."
+    @property
+    def _single(self) -> str:
+        return f"Each window is scored by itself at stride {self._trial.stride_px}:"
 
     def _sharing(self, alone: Execution) -> tuple[Execution, str]:
         """With early layers shared, where that pays and gives the same."""
         from hpc_heatmap.model.sharing import WORTH_SHARING, share
 
         stride = self._trial.stride_px
-        single = f"Each window is scored by itself at stride {stride}:"
+        single = self._single
         if self._classifier.descriptor.resize_px is not None:
             return alone, f"{single} windows are resized one by one."
         found = share(self._program, stride, self._windows)
@@ -178,9 +172,7 @@ class _Choice:
                 update={"cut": found.cut, "jump_px": found.jump_px, "cost": found.cost}
             )
         )
-        exact = alone.precision == "float32"
-        limit = EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
-        if not _is_within(shared, limit):
+        if not _is_within(shared, EXACT):
             alone = alone.model_copy(update={"share": False})
             return alone, f"{single} shared layers differ by {shared.difference:.1e}."
         speeds = self._speeds({"alone": alone, "shared": shared})
@@ -190,35 +182,83 @@ class _Choice:
         return shared.model_copy(update={"alone_windows_per_s": speeds["alone"]}), said
 
     def _fastest(self, chosen: Execution) -> tuple[Execution, str]:
-        """Done by the runtime that is fastest here and gives the same."""
-        from hpc_heatmap.model.onnx_graph import GraphError
+        """The fastest way here that stays within what is allowed."""
+        ways, notes = self._ways(chosen)
+        speeds = self._speeds(ways)
+        best, least = "torch", _MARGIN * speeds["torch"]
+        fastest = sorted(ways, key=lambda name: -speeds[name])
+        for name in fastest:
+            if speeds[name] < least:
+                break
+            found = self._compared(ways[name])
+            if _is_within(found, self._limit(found)):
+                best, chosen = name, found
+                break
+            notes.append(f"{name} differs by {found.difference:.1e}.")
+        rates = {"windows_per_s": speeds[best]}
+        if chosen.alone_windows_per_s is not None:
+            gain = speeds[best] / speeds["torch"]
+            rates["alone_windows_per_s"] = chosen.alone_windows_per_s * gain
+        shown = [name for name in fastest if name in {"torch", best, *fastest[:_SHOWN]}]
+        tried = ", ".join(f"{name} {speeds[name]:.1f}" for name in shown)
+        said = f"{best} runs the model (windows a second when tried: {tried})."
+        return chosen.model_copy(update=rates), " ".join([said, *notes])
+
+    def _limit(self, way: Execution) -> float:
+        exact = way.precision == "float32" and not way.levels
+        return EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
+
+    def _ways(self, exact: Execution) -> tuple[dict[str, Execution], list[str]]:
+        """What may be chosen, by name, and why not more."""
+        from hpc_heatmap.model.onnx_graph import GraphError, window_graph
         from hpc_heatmap.model.runtimes import RUNTIMES, installed
 
-        exact = chosen.precision == "float32"
-        limit = EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
-        ways, notes = {"torch": chosen}, []
-        for name in installed():
-            if not exact and name == "onnxruntime":
-                continue
-            try:
-                way = self._compared(chosen.model_copy(update={"runtime": name}))
-            except GraphError as error:
-                return chosen, f"torch runs the model: {error}."
-            if _is_within(way, limit):
-                ways[name] = way
-            else:
-                notes.append(f" {RUNTIMES[name]} differs by {way.difference:.1e}.")
-        speeds = self._speeds(ways)
-        best = max(ways, key=lambda name: speeds[name] / (1 if name == "torch" else _MARGIN))
-        found = ways[best].model_copy(update={"windows_per_s": speeds[best]})
-        if found.alone_windows_per_s is not None:
-            gain = speeds[best] / speeds["torch"]
-            alone = found.alone_windows_per_s * gain
-            found = found.model_copy(update={"alone_windows_per_s": alone})
-        names = {"torch": "torch"} | RUNTIMES
-        tried = ", ".join(f"{names[name]} {speeds[name]:.1f}" for name in ways)
-        said = f"{names[best]} runs the model (windows a second when tried: {tried})."
-        return found, said + "".join(notes)
+        notes, able = [], {name: RUNTIMES[name] for name in installed()}
+        try:
+            window_graph(self._program, 1, None, self._classifier.descriptor.normalization())
+        except GraphError as error:
+            notes, able = [f"Other runtimes cannot run the model: {error}."], {}
+        ways = {"torch": exact}
+        ways |= {name: exact.model_copy(update={"runtime": key}) for key, name in able.items()}
+        if self._trial.tolerance is not None:
+            ways |= self._rough_ways(exact, able)
+        if exact.cut is not None:
+            # Windows that share lie in torch's memory first, which may cost more than it saves.
+            apart = {"cut": None, "jump_px": 1, "cost": 1.0, "alone_windows_per_s": None}
+            for name, way in [*ways.items()]:
+                if way.runtime != "torch":
+                    ways[f"{name} window by window"] = way.model_copy(update=apart)
+        return ways, notes
+
+    def _rough_ways(self, exact: Execution, able: Mapping[str, str]) -> dict[str, Execution]:
+        """In numbers that are coarser than the model's."""
+        from hpc_heatmap.model.program_network import has_bfloat16
+        from hpc_heatmap.model.quantization import find_levels
+
+        ways, rough = {}, exact
+        if has_bfloat16():
+            rough = exact.model_copy(update={"precision": "bfloat16"})
+            ways["torch in bfloat16"] = rough
+            if "openvino" in able:
+                ways["OpenVINO in bfloat16"] = rough.model_copy(update={"runtime": "openvino"})
+        windows = self._calibration()
+        for said, between in (("int8", False), ("int8 between convolutions", True)):
+            levels = find_levels(self._program, windows, between=between) if able else {}
+            if levels:
+                for key, name in able.items():
+                    update = {"runtime": key, "levels": levels}
+                    ways[f"{name} in {said}"] = rough.model_copy(update=update)
+        return ways
+
+    def _calibration(self) -> Floats:
+        """Windows of the run's slides, normalised: others than those that are compared."""
+        fed, side = self._classifier.descriptor, self._classifier.window_px
+        rng, windows = np.random.default_rng(1), []
+        for patch in self._trial.patches:
+            corners = rng.integers(0, np.array(patch.shape[:2]) - side + 1, (_CALIBRATED, 2))
+            for top, left in corners.tolist():
+                windows.append(fed.resize(patch[top : top + side, left : left + side]))
+        return np.stack([fed.prepare(window) for window in windows])
 
     def _compared(self, execution: Execution) -> Execution:
         """A way with how far it is from the model."""
@@ -305,7 +345,8 @@ def _file_of(trial: Trial, ways: Mapping[str, Execution]) -> Path:
     asked = [_VERSION, platform.machine(), platform.processor()]
     asked += [torch.backends.cpu.get_cpu_capability(), trial.sha256, trial.stride_px]
     asked += [version(way.runtime) for way in ways.values()]
-    asked += [trial.batch_size, *(way.model_dump_json(include=_WAY) for way in ways.values())]
+    asked += [trial.batch_size, *ways]
+    asked += [way.model_dump_json(include=_WAY) for way in ways.values()]
     name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
     folder = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
     return folder / "trials" / f"{name}.json"

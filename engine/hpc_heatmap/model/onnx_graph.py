@@ -6,8 +6,8 @@ Sizes are fixed, so that a runtime can lay out its work once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,27 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step
-from hpc_heatmap.model.sharing import MAX_POOL, MEAN_POOL, kernels, reaches, rounds_up
+from hpc_heatmap.model.sharing import (
+    CONCATENATION,
+    MAX_POOL,
+    MEAN_POOL,
+    kernels,
+    reaches,
+    rounds_up,
+)
 
-__all__ = ["GraphError", "Normalization", "window_graph"]
+__all__ = ["GraphError", "Levels", "Normalization", "window_graph"]
 
 #: Factor and offset of each colour, (3, 1, 1) each.
 Normalization = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+class Levels(NamedTuple):
+    """How a step's result is kept as bytes: number = scale * (byte - zero)."""
+
+    scale: float
+    zero: int
+
 
 _OPSET, _IR_VERSION = 17, 9
 _SAME = {
@@ -78,7 +93,7 @@ class _Graph:
 
     def _keep(self, name: str, values: npt.NDArray[Any]) -> str:
         if name not in self._arrays:
-            self._arrays[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self._arrays[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def file(self, result: str) -> bytes:
@@ -92,7 +107,11 @@ class _Graph:
 
 
 def window_graph(
-    program: Program, batch: int, cut: str | None = None, normalization: Normalization | None = None
+    program: Program,
+    batch: int,
+    cut: str | None = None,
+    normalization: Normalization | None = None,
+    levels: Mapping[str, Levels] | None = None,
 ) -> bytes:
     """Windows to logits, as an ONNX file whose input lies channels last.
 
@@ -107,6 +126,8 @@ def window_graph(
         windows' pixels are given, (batch, side, side, 3) uint8.
     normalization
         What is done to pixels.
+    levels
+        Steps whose results are kept as bytes. A convolution of such a result has weights of 8 bits.
 
     Raises
     ------
@@ -118,17 +139,82 @@ def window_graph(
         first = 0
         pixels = graph.input((batch, side, side, 3), TensorProto.UINT8)
         given = graph.call("Cast", pixels, to=TensorProto.FLOAT)
-        for op, values in zip(("Mul", "Add"), normalization or (), strict=False):
-            given = graph.call(op, given, graph.array(values.ravel()))
+        for op, each in zip(("Mul", "Add"), normalization or (), strict=False):
+            given = graph.call(op, given, graph.array(each.ravel()))
     else:
         first = next(k for k, step in enumerate(steps) if step.name == cut)
         y, x = reaches(program)[cut]
         channels = steps[first].numbers // (y.n * x.n)
         given = graph.input((batch, y.n, x.n, channels), TensorProto.FLOAT)
-    values_of = {steps[first].name: graph.call("Transpose", given, perm=[0, 3, 1, 2])}
+    values = _Values(graph, levels or {})
+    values.put(steps[first].name, graph.call("Transpose", given, perm=[0, 3, 1, 2]))
     for step in steps[first + 1 :]:
-        values_of[step.name] = _call(graph, step, values_of.__getitem__)
-    return graph.file(values_of[steps[-1].name])
+        values.do(step)
+    return graph.file(values.number(steps[-1].name))
+
+
+class _Values:
+    """Results of steps: as numbers, or as bytes where they have levels."""
+
+    def __init__(self, graph: _Graph, levels: Mapping[str, Levels]) -> None:
+        self._graph, self._levels = graph, levels
+        self._numbers: dict[str, str] = {}
+        self._bytes: dict[str, str] = {}
+
+    def put(self, name: str, value: str) -> None:
+        """Keep a step's result, given as numbers."""
+        if name in self._levels:
+            self._bytes[name] = self._graph.call("QuantizeLinear", value, *self._constants(name))
+        else:
+            self._numbers[name] = value
+
+    def number(self, name: str) -> str:
+        """A step's result as numbers."""
+        if name not in self._numbers:
+            given = self._bytes[name], *self._constants(name)
+            self._numbers[name] = self._graph.call("DequantizeLinear", *given)
+        return self._numbers[name]
+
+    def _constants(self, name: str) -> tuple[str, str]:
+        scale, zero = self._levels[name]
+        return self._graph.array(scale), self._graph.array(zero, np.uint8)
+
+    def do(self, step: Step) -> None:
+        """Add a step."""
+        is_byte = step.name in self._levels
+        if is_byte and step.op in {MAX_POOL, CONCATENATION}:
+            # All that they take has the same levels.
+            self._bytes[step.name] = _call(self._graph, step, self._bytes.__getitem__)
+        elif step.op == CONVOLUTION and step.inputs[0] in self._levels:
+            self.put(step.name, self._convolve(step))
+        else:
+            self.put(step.name, _call(self._graph, step, self.number))
+
+    def _convolve(self, step: Step) -> str:
+        graph, (x, weight, bias, *_) = self._graph, step.args
+        kernel = graph.program.weights[weight["weight"]]
+        scale = np.maximum(np.abs(kernel).max(axis=(1, 2, 3)), 1e-12) / 127
+        rounded = np.rint(kernel / scale[:, None, None, None])
+        arrays = [
+            graph.call(
+                "DequantizeLinear", graph.array(rounded, np.int8), graph.array(scale),
+                graph.array(np.zeros(len(scale)), np.int8), axis=0,
+            )
+        ]  # fmt: skip
+        if bias is not None:
+            unit = scale * self._levels[x["step"]].scale
+            whole = np.rint(graph.program.weights[bias["weight"]].astype(float) / unit)
+            arrays.append(
+                graph.call(
+                    "DequantizeLinear", graph.array(whole, np.int32), graph.array(unit),
+                    graph.array(np.zeros(len(unit)), np.int32), axis=0,
+                )
+            )  # fmt: skip
+        result = graph.call("Conv", self.number(x["step"]), *arrays, **_convolution(step, graph))
+        levels = self._levels.get(step.name)
+        # Where bytes begin at zero they do what a ReLU does.
+        cut_off = levels is not None and levels.zero == 0
+        return graph.call("Relu", result) if step.relu and not cut_off else result
 
 
 def _call(graph: _Graph, step: Step, value_of: Callable[[str], str]) -> str:
@@ -155,23 +241,27 @@ def _operand(graph: _Graph, tree: Any, value_of: Callable[[str], str]) -> Any:
     return tree
 
 
-def _slide(graph: _Graph, step: Step, x: str) -> str:
-    """A convolution or a pool."""
+def _convolution(step: Step, graph: _Graph) -> dict[str, Any]:
+    """Attributes of a convolution."""
+    return _window(step, graph) | {"dilations": _pair(step.args[5]), "group": step.args[6]}
+
+
+def _window(step: Step, graph: _Graph) -> dict[str, Any]:
     both = kernels(step, graph.program)
     assert both is not None
-    own = tuple(kernel.padding for kernel in both)
-    options: dict[str, Any] = {
-        "strides": [kernel.stride for kernel in both],
-        "pads": [*own, *own],
-    }
+    pads = [kernel.padding for kernel in both]
+    return {"strides": [kernel.stride for kernel in both], "pads": [*pads, *pads]}
+
+
+def _slide(graph: _Graph, step: Step, x: str) -> str:
+    """A convolution or a pool."""
     if step.op == CONVOLUTION:
-        _, weight, bias, _, _, dilation, groups = step.args
-        options |= {"dilations": _pair(dilation), "group": groups}
-        arrays = [graph.weight(w["weight"]) for w in (weight, bias) if w is not None]
-        result = graph.call("Conv", x, *arrays, **options)
+        arrays = [graph.weight(w["weight"]) for w in step.args[1:3] if w is not None]
+        result = graph.call("Conv", x, *arrays, **_convolution(step, graph))
         return graph.call("Relu", result) if step.relu else result
+    options = _window(step, graph)
     ceil = rounds_up(step)
-    if ceil and any(own):
+    if ceil and any(options["pads"]):
         raise GraphError("a padded pool that rounds its size up is not written in ONNX")
     options |= {"kernel_shape": _pair(step.args[1]), "ceil_mode": int(ceil)}
     if step.op == MAX_POOL:

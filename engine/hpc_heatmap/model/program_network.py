@@ -15,7 +15,7 @@ import torch
 from hpc_heatmap.errors import ModelError
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.capture import CaptureError, capture
-from hpc_heatmap.model.onnx_graph import Normalization, window_graph
+from hpc_heatmap.model.onnx_graph import Levels, Normalization, window_graph
 from hpc_heatmap.model.program import INPUT, Program
 from hpc_heatmap.model.runtimes import Batches, check_installed, runtime
 from hpc_heatmap.model.shared_windows import SharedWindows
@@ -96,7 +96,8 @@ class ProgramNetwork:
     def _runtime(self, cut: str | None, size: int) -> Batches:
         """What runs the steps behind the cut, or all, so many windows at once."""
         chosen, program = self._execution, self._steps.program
-        graph = window_graph(program, size, cut, self._normalization)
+        levels = {name: Levels(*given) for name, given in chosen.levels.items()}
+        graph = window_graph(program, size, cut, self._normalization, levels)
         made = runtime(chosen.runtime, graph, self._threads, chosen.precision)
         return Batches(made, size)
 

@@ -60,7 +60,7 @@ def runtime(name: str, graph: bytes, threads: int, precision: str = "float32") -
     threads
         Threads of one inference.
     precision
-        In which numbers it computes: float32, or bfloat16 with OpenVINO.
+        In which numbers OpenVINO computes: float32 or bfloat16. ONNX Runtime has float32 alone.
     """
     if name == "onnxruntime":
         from hpc_heatmap.model.onnx import OnnxRuntime

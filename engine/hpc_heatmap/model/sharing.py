@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step, references
 
 __all__ = [
+    "CONCATENATION",
     "MAX_POOL",
     "MEAN_POOL",
     "WORTH_SHARING",
@@ -41,6 +42,7 @@ _POINTWISE = {
     "aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor", "aten.div.Tensor",
     "aten.maximum.default", "aten.minimum.default",
 }  # fmt: skip
+CONCATENATION = "aten.cat.default"
 MAX_POOL, MEAN_POOL = "aten.max_pool2d.default", "aten.avg_pool2d.default"
 
 #: Work by the memory that is touched, in operations of a convolution each number: measured.
@@ -178,7 +180,7 @@ def _reach_of(step: Step, program: Program, inputs: list[Axes]) -> Axes | None:
 
 def _is_pointwise(step: Step, program: Program) -> bool:
     """Whether a step does the same at each place, with what is there."""
-    if step.op == "aten.cat.default":
+    if step.op == CONCATENATION:
         return step.args[1:] in {(1,), (-3,)}
     if step.op not in _POINTWISE or len(step.inputs) != len({*step.inputs}):
         return False

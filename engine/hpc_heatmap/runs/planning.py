@@ -56,6 +56,9 @@ __all__ = ["create_run", "plan_run", "windows_per_second"]
 
 PathLike = str | os.PathLike[str]
 
+#: Patches on which rougher numbers are compared with exact ones.
+_TOLERANCE_PATCHES = 6
+
 
 def plan_run(
     slides: Sequence[PathLike],
@@ -129,7 +132,9 @@ def plan_run(
             sha256=str(entry.sha256),
             stride_px=stride,
             batch_size=settings.batch_size,
-            patches=sample_patches(entries, entry, settings),
+            patches=sample_patches(
+                entries, entry, settings, 2 if settings.tolerance is None else _TOLERANCE_PATCHES
+            ),
             tolerance=settings.tolerance,
         )
         entry = entry.model_copy(update={"execution": choose_execution(classifier, trial)})

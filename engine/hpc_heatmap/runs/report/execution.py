@@ -20,7 +20,7 @@ def execution_notes(run: RunFile, records: Sequence[TaskRecord]) -> list[str]:
         notes.append(
             f"On {execution.compared_windows} windows of the run's slides a score differs by "
             f"{execution.difference:.1e} at most from the model as its library runs it, in "
-            f"{execution.precision}{asked}."
+            f"{execution.precision}{' and int8' if execution.levels else ''}{asked}."
         )
     if run.settings.adaptive:
         windows = sum(record.windows for record in records)
