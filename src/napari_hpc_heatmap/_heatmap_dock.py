@@ -12,6 +12,7 @@ from superqt.utils import signals_blocked
 from napari_hpc_heatmap._heatmap_colours import COLOURS
 from napari_hpc_heatmap._keys import bind_keys, toggle_heatmaps
 from napari_hpc_heatmap._overlay import HeatmapLayer, Look
+from napari_hpc_heatmap._side_by_side import are_side_by_side, toggle_side_by_side
 
 if TYPE_CHECKING:
     import napari
@@ -47,6 +48,8 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.look = QComboBox()
         self.look.addItems([_LOOK_NAMES[look] for look in Look])
         self.toggle = QPushButton("Hide or show (H)")
+        self.side_by_side = QPushButton()
+        self.side_by_side.setToolTip("Each heatmap of the slide over the slide, in a grid.")
         self.hint = QLabel("Open a heatmap or a run directory.")
         self.hint.setWordWrap(True)
         # Wide enough for its title.
@@ -58,6 +61,7 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         form.addRow("colour:", self.colour)
         form.addRow("show as:", self.look)
         form.addRow(self.toggle)
+        form.addRow(self.side_by_side)
         form.addRow(self.hint)
 
         self.layers.currentIndexChanged.connect(self._choose)
@@ -66,6 +70,8 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         self.colour.currentTextChanged.connect(lambda text: self._set("colour", text))
         self.look.currentIndexChanged.connect(lambda index: self._set("look", list(Look)[index]))
         self.toggle.clicked.connect(lambda: toggle_heatmaps(self.viewer))
+        self.side_by_side.clicked.connect(self._toggle_grid)
+        viewer.canvas.grid.events.enabled.connect(self._name_grid)
         viewer.layers.events.inserted.connect(self._list)
         viewer.layers.events.removed.connect(self._list)
         viewer.layers.selection.events.changed.connect(self._follow_selection)
@@ -73,6 +79,7 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
 
     def closeEvent(self, event: object) -> None:  # noqa: N802 - Qt's name
         """Let go of the viewer."""
+        self.viewer.canvas.grid.events.enabled.disconnect(self._name_grid)
         self.viewer.layers.events.inserted.disconnect(self._list)
         self.viewer.layers.events.removed.disconnect(self._list)
         self.viewer.layers.selection.events.changed.disconnect(self._follow_selection)
@@ -92,6 +99,17 @@ class HeatmapDock(QWidget):  # type: ignore[misc]
         else:
             self._attach(layers[-1] if layers else None)
         self.hint.setVisible(not layers)
+        self._name_grid()
+
+    def _toggle_grid(self) -> None:
+        toggle_side_by_side(self.viewer)
+        self._name_grid()
+
+    def _name_grid(self, event: object = None) -> None:
+        """Say what the button does now."""
+        there = are_side_by_side(self.viewer)
+        self.side_by_side.setText("Over each other again" if there else "Side by side")
+        self.side_by_side.setEnabled(there or len(self._heatmaps()) > 1)
 
     def _follow_selection(self, event: object = None) -> None:
         active = self.viewer.layers.selection.active

@@ -14,7 +14,7 @@ from hpc_heatmap.errors import HpcHeatmapError
 if TYPE_CHECKING:
     from napari_hpc_heatmap._overlay import HeatmapLayer
 
-__all__ = ["ScoreStatus", "overlays_of", "remember_overlay"]
+__all__ = ["ScoreStatus", "overlays_of", "remember_overlay", "same_slide"]
 
 _overlays: weakref.WeakSet[HeatmapLayer] = weakref.WeakSet()
 
@@ -27,6 +27,12 @@ def remember_overlay(layer: HeatmapLayer) -> None:
 def overlays_of(slide_path: str | Path) -> list[HeatmapLayer]:
     """Heatmaps of a slide that exist in this process."""
     return [layer for layer in _overlays if Path(layer.scores.slide_path) == Path(slide_path)]
+
+
+def same_slide(one: Any, other: Any) -> bool:
+    """Whether two layers belong to one slide."""
+    paths = [layer.metadata.get("slide_path") for layer in (one, other)]
+    return None not in paths and Path(paths[0]) == Path(paths[1])
 
 
 class ScoreStatus:
