@@ -72,9 +72,9 @@ def write_googlenet(folder: Path) -> Path:
 
 
 def shared_googlenet(bench: Bench) -> Path:
-    """The network as model.pt2, written once for all figures; gives the model's path."""
-    model = bench.shared / "googlenet" / "model.pt2"
-    return model if model.exists() else write_googlenet(model.parent)
+    """The network in TorchScript, written once for all figures; gives the model's path."""
+    model = bench.shared / "googlenet" / "model.pt"
+    return model if model.exists() else write_torchscript(model.parent)
 
 
 def write_torchscript(folder: Path) -> Path:

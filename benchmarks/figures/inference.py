@@ -7,6 +7,7 @@ in accuracy is printed beside each ratio, on windows of generated tissue.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -49,6 +50,7 @@ def _patch(side_px: int) -> np.ndarray:
     return np.ascontiguousarray(texture[rows[:, None], rows[None]])
 
 
+@functools.cache
 def _chosen(model: Path, stride_px: int, tolerance: float | None) -> NetworkClassifier:
     """A model as a run at a stride does it, with what was chosen as its attribute."""
     fed = read_descriptor(model.with_suffix(".json"))

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from googlenet import write_torchscript
+from googlenet import shared_googlenet
 from harness import Bench, UnavailableError, figure, round_tissue
 
 from hpc_heatmap.formats.paths import RunPaths
@@ -182,7 +182,7 @@ def _against_peers(bench: Bench, stride_px: int) -> list[float]:
     slide = bench.shared / f"slide-{side_px}.tiff"
     if not slide.exists():
         round_tissue(slide, side_px)
-    model = write_torchscript(bench.folder / "model")
+    model = shared_googlenet(bench)
     rates: dict[str, float] = {}
     ours = []
 
