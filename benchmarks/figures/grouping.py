@@ -63,7 +63,7 @@ def grouping_cpu(bench: Bench) -> list[float]:
         return (time.process_time() - started) / len(cells)
 
     bench.say(f"{len(cells)} patches; the paper's way on {len(sample)} of them")
-    return interleaved(papers_way, ours, 3 if bench.quick else 9)
+    return interleaved(papers_way, ours, 2 if bench.quick else 9)
 
 
 @figure("stored_bytes", goal=0.06, quick=True, at_most=True)

@@ -8,6 +8,7 @@ in accuracy is printed beside each ratio, on windows of generated tissue.
 from __future__ import annotations
 
 import functools
+import hashlib
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from hpc_heatmap.model import (
     Trial,
     choose_execution,
     load_classifier,
+    program_copy,
     read_descriptor,
 )
 from hpc_heatmap.settings import RunSettings
@@ -51,14 +53,20 @@ def _patch(side_px: int) -> np.ndarray:
 
 
 @functools.cache
-def _chosen(model: Path, stride_px: int, tolerance: float | None) -> NetworkClassifier:
+def _chosen(
+    model: Path, stride_px: int, tolerance: float | None, folder: Path
+) -> NetworkClassifier:
     """A model as a run at a stride does it, with what was chosen as its attribute."""
     fed = read_descriptor(model.with_suffix(".json"))
     patches = [_patch(2 * fed.patch_size_pixels)]
-    trial = Trial(model, model.read_bytes()[-64:].hex(), stride_px, 32, patches, tolerance)
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    trial = Trial(model, sha256, stride_px, 32, patches, tolerance)
     plain = load_classifier(model, fed, channels_last=True)
     execution = choose_execution(plain, trial)
-    made = load_classifier(model, fed, execution=execution, tolerance=tolerance)
+    program = folder / f"{sha256}.program"
+    if execution.backend == "program":
+        program.write_bytes(program_copy(model, sha256, fed))
+    made = load_classifier(model, fed, execution=execution, program=program, tolerance=tolerance)
     made.execution = execution
     return made
 
@@ -101,13 +109,15 @@ def _window_s(classifier: NetworkClassifier, patch: np.ndarray) -> float:
 def _stride16(bench: Bench, tolerance: float | None) -> list[float]:
     torch.set_num_threads(1)
     patch = _patch(2 * WINDOW_PX)
-    ours = _chosen(shared_googlenet(bench), STRIDE_PX, tolerance)
+    ours = _chosen(shared_googlenet(bench), STRIDE_PX, tolerance, bench.shared)
     papers = _PapersWay(googlenet(), patch)
-    repeats, rows = (1, 2) if bench.quick else (7, 14)
+    repeats, rows = (3, 1) if bench.quick else (7, 14)
     ratios = interleaved(lambda: papers(rows), lambda: _window_s(ours, patch), repeats)
     _say(bench, "GoogLeNet, random weights", ours)
     demo = Path(hpc_heatmap.__file__).parent / "demo_model" / "model.pt2"
-    _say(bench, "the demo's trained classifier, stride 8", _chosen(demo, 8, tolerance))
+    _say(
+        bench, "the demo's trained classifier, stride 8", _chosen(demo, 8, tolerance, bench.shared)
+    )
     return ratios
 
 
@@ -192,7 +202,7 @@ def stride16_adaptive(bench: Bench) -> list[float]:
     coarse_px = settings.coarse_stride_px(STRIDE_PX, WINDOW_PX)
     assert coarse_px is not None
     refined = _refined_share(bench.folder, n_cells, settings, coarse_px)
-    network = _chosen(shared_googlenet(bench), STRIDE_PX, None)
+    network = _chosen(shared_googlenet(bench), STRIDE_PX, None, bench.shared)
     patch, ratios = _patch(2 * WINDOW_PX), []
     for _ in range(1 if bench.quick else 5):
         full_s = _window_s(network, patch) * len(OFFSETS) ** 2
@@ -225,11 +235,12 @@ def model_share(bench: Bench) -> list[float]:
         paths_of / "s.tiff", lambda x, y, w, h, d: tissue[y : y + h, x : x + w],
         2 * WINDOW_PX, 2 * WINDOW_PX, downsamples=(1,),
     )  # fmt: skip
-    settings = RunSettings(stride=STRIDE_PX, tissue_method="all", patches_per_group=2, spacing=0.25)
+    settings = RunSettings(stride=STRIDE_PX, tissue_method="all", patches_per_group=1, spacing=0.25)
     model = shared_googlenet(bench)
     run = hpc_heatmap.start_run([slide], model, bench.folder / "run", settings=settings)
     perform(Task(str(run.root), Stage.GROUPING, "s"))
     shares = []
+    # Without a group: what a process and its model take to start.
     for _ in range(1 if bench.quick else 5):
         took = []
         for groups in ((), ("0",)):

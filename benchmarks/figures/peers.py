@@ -31,7 +31,7 @@ WINDOW_PX = 224
 #: A peer that takes longer for a slide is given up, seconds.
 TIME_LIMIT_S = 900
 #: Side of the slide for each stride: about as many windows.
-SIDES_PX = {224: 17_920, 56: 4_480, 16: 1_344}
+SIDES_PX = {224: 13_440, 56: 3_584, 16: 1_344}
 SCRIPTS = Path(__file__).parents[1] / "peers"
 
 

@@ -8,7 +8,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-from googlenet import shared_googlenet
 from harness import Bench, UnavailableError, figure
 from slides import _stained_texture, write_slide
 
@@ -16,10 +15,12 @@ import hpc_heatmap
 from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import read_run_file
 from hpc_heatmap.formats.task_files import read_failures
+from hpc_heatmap.model import read_descriptor
 from hpc_heatmap.schedulers.local import usable_cores
 from hpc_heatmap.stages.task import Stage, Task, load_run_classifier, perform
 
-STRIDE_PX = 56
+MODEL = Path(hpc_heatmap.__file__).parent / "demo_model" / "model.pt2"
+WINDOW_PX, STRIDE_PX = 96, 16
 
 
 def _worker(root: str, group: int, pipe: Connection) -> None:
@@ -44,21 +45,24 @@ def _longest_s(pipes: list[Connection]) -> float:
 
 
 def _plan(bench: Bench) -> hpc_heatmap.Run:
-    """A run of GoogLeNet over two groups of equal work, grouped."""
+    """A run of the demo's classifier over two groups of equal work, grouped."""
     texture = _stained_texture(1)
 
     def tissue(x: int, y: int, w: int, h: int, downsample: int) -> np.ndarray:
         rows, columns = (y + np.arange(h)) % len(texture), (x + np.arange(w)) % len(texture)
         return texture[rows[:, None], columns[None]]
 
-    n_cells = 2 if bench.quick else 8
-    width_px, height_px = 224 * n_cells, 224 * 2
-    slide = write_slide(bench.folder / "s.tiff", tissue, width_px, height_px, downsamples=(1,))
+    n_cells = 16 if bench.quick else 64
+    width_px, height_px = WINDOW_PX * n_cells, WINDOW_PX * 2
+    spacing_um = read_descriptor(MODEL.with_suffix(".json")).spacing_um_px
+    slide = write_slide(
+        bench.folder / "s.tiff", tissue, width_px, height_px, downsamples=(1,),
+        spacing_um=spacing_um,
+    )  # fmt: skip
     settings = hpc_heatmap.RunSettings(
-        stride=STRIDE_PX, tissue_method="all", patches_per_group=n_cells, spacing=0.25
+        stride=STRIDE_PX, tissue_method="all", patches_per_group=n_cells
     )
-    model = shared_googlenet(bench)
-    run = hpc_heatmap.start_run([slide], model, bench.folder / "run", settings=settings)
+    run = hpc_heatmap.start_run([slide], MODEL, bench.folder / "run", settings=settings)
     perform(Task(str(run.root), Stage.GROUPING, "s"))
     return run
 
