@@ -1,5 +1,7 @@
 """Twelve slides whose truth is known to the tile, from grouping to FROC and AUC, at three strides.
 
+The finest is done with an adaptive stride too, by a run of its own.
+
     python benchmarks/camelyon_like.py [--out DIR] [--workers 2] [--pictures docs/images]
 
 Slides by scripts/make_test_slides.py, scores by the demo model at the finest stride, of which the
@@ -52,6 +54,7 @@ class Result:
     """What one stride gives."""
 
     stride: int
+    adaptive: bool
     n_windows: int
     n_detections: int
     hits: list[SlideHits]
@@ -59,11 +62,17 @@ class Result:
     interval: Interval
     slide_scores: list[float]
 
+    @property
+    def label(self) -> str:
+        """The stride in words."""
+        return f"{self.stride}, adaptive" if self.adaptive else f"{self.stride}"
 
-def score(out: Path, workers: int | None) -> Run:
+
+def score(out: Path, workers: int | None, *, adaptive: bool = False) -> Run:
     """Score and stitch all slides at the finest stride, or go on with it."""
-    settings = RunSettings(stride=STRIDES[0], threshold=THRESHOLD)
-    run = hpc_heatmap.start_run([out / "slides"], MODEL, out / "run", settings=settings)
+    settings = RunSettings(stride=STRIDES[0], threshold=THRESHOLD, adaptive=adaptive)
+    folder = out / ("run-adaptive" if adaptive else "run")
+    run = hpc_heatmap.start_run([out / "slides"], MODEL, folder, settings=settings)
     status = run.resume(LaunchSettings(workers=workers))
     if status.n_done != len(run.slides):
         raise SystemExit(f"{run.root}: see hpc-heatmap status {run.root}")
@@ -93,7 +102,8 @@ def decimate(path: Path, source: Heatmap, stride: int) -> Heatmap:
 
 def evaluate(run: Run, out: Path, stride: int) -> Result:
     """Compare the scores at a stride with the truth."""
-    folder = out / f"stride-{stride}"
+    adaptive = run.settings.adaptive
+    folder = out / f"stride-{stride}{'-adaptive' if adaptive else ''}"
     folder.mkdir(exist_ok=True)
     grid = Grid(int(np.log2(MASK_PX)), SPACING_UM)
     truth = find_truth(out / "masks")
@@ -112,8 +122,11 @@ def evaluate(run: Run, out: Path, stride: int) -> Result:
         slide_scores.append(float((on_tissue >= THRESHOLD).mean()))
         n_windows += len(on_tissue)
         n_detections += len(lesions)
+    if adaptive:
+        n_windows -= sum(record.skipped for record in read_records(run.paths))
     return Result(
         stride,
+        adaptive,
         n_windows,
         n_detections,
         hits,
@@ -139,7 +152,7 @@ def print_tables(results: list[Result], truth: list[bool], windows_per_s: float)
         n_hit = sum(hits.n_hit for hits in result.hits)
         _print_row(
             [
-                f"{result.stride}",
+                result.label,
                 f"{result.n_windows:,}",
                 f"{result.n_windows / windows_per_s:.0f}",
                 f"{n_hit} of {n_lesions}, by {result.n_detections} detections",
@@ -157,13 +170,13 @@ def print_tables(results: list[Result], truth: list[bool], windows_per_s: float)
                 result.curve.sensitivities(), result.interval.sensitivities, strict=True
             )
         ]
-        _print_row([f"sensitivity, stride {result.stride}", *cells])
+        _print_row([f"sensitivity, stride {result.label}", *cells])
     print()
     _print_row(["slide-level AUC of two strides, paired", "difference"])
     _print_row(["---"] * 2)
     for result in results[1:]:
         versus = compare(truth, first.slide_scores, result.slide_scores)
-        _print_row([f"{first.stride} less {result.stride}", _difference(versus)])
+        _print_row([f"{first.label} less {result.label}", _difference(versus)])
 
 
 def _print_row(cells: Sequence[str]) -> None:
@@ -245,7 +258,8 @@ def main() -> None:
     records = [record for record in read_records(run.paths) if record.stage == "scoring"]
     windows_per_s = sum(r.windows for r in records) / sum(r.cpu_s for r in records)
     results = [evaluate(run, out, stride) for stride in STRIDES]
-    print_tables(results, truth, windows_per_s)
+    adaptive = evaluate(score(out, chosen.workers, adaptive=True), out, STRIDES[0])
+    print_tables([*results, adaptive], truth, windows_per_s)
     if chosen.pictures is not None:
         draw(results, truth, out, chosen.pictures)
 

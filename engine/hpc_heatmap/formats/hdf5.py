@@ -74,8 +74,12 @@ def write_chunk(dataset: h5py.Dataset, corner: tuple[int, int], values: npt.NDAr
     values
         What it holds of the dataset, which is less than a chunk at the dataset's ends.
     """
-    chunk = np.full(dataset.chunks, dataset.fillvalue, dataset.dtype)
-    chunk[: values.shape[0], : values.shape[1]] = values
+    shape = dataset.chunks
+    if values.shape == shape:
+        chunk = np.ascontiguousarray(values, dataset.dtype)
+    else:
+        chunk = np.full(shape, dataset.fillvalue, dataset.dtype)
+        chunk[: values.shape[0], : values.shape[1]] = values
     sample = _shuffled(chunk[::_SAMPLED_ROWS])
     if len(zlib.compress(sample, _LEVEL)) > _WORTH_COMPRESSING * len(sample):
         dataset.id.write_direct_chunk(corner, chunk, _AS_IT_IS)
