@@ -302,6 +302,10 @@ class ClusterScheduler(ABC):
             message = " ".join(f"{error} {noise.getvalue()}".split())
             kind = QueueFullError if self.is_full(message) else SchedulerError
             raise kind(f"{self.name} refuses the job: {message}") from error
+        for link in _drafts(folder) - before:
+            # The script's first name, which submitit keeps for ever.
+            if link.is_symlink():
+                link.unlink(missing_ok=True)
         return [str(job.job_id) for job in submitted]
 
     def adopt(self) -> dict[Job, tuple[Stage, str, tuple[int, ...]]]:

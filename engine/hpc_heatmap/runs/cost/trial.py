@@ -235,7 +235,9 @@ def _alone(bench: Bench, here: Scheduler) -> Speed:
     """Scoring in this process, with nothing beside it, once the model is warm."""
     first = bench.score(here, 1)
     wanted = round(_SCORING_S / max(first.time.wall_s, 1e-9))
-    return _speed(bench, bench.score(here, max(1, min(_MOST_PATCHES, wanted))))
+    # Two at least, to tell what a task takes once, unless that takes very long.
+    least = 2 if first.time.wall_s < 2 * _SCORING_S else 1
+    return _speed(bench, bench.score(here, max(least, min(_MOST_PATCHES, wanted))))
 
 
 def _adaptive(bench: Bench, here: Scheduler, full: Speed) -> dict[str, Speed]:
