@@ -14,11 +14,14 @@ from hpc_heatmap.runs.run import RunSlide
 from napari_hpc_heatmap._score_status import ScoreStatus
 from napari_hpc_heatmap._world import World
 
-__all__ = ["MOST_OUTLINES", "LesionLayers", "lesion_layers", "make_lesion_layers"]
+__all__ = [
+    "MOST_OUTLINES", "LesionLayers", "layers_of_lesions", "lesion_layers", "lesions_of",
+    "make_lesion_layers",
+]  # fmt: skip
 
-#: Outlines that are drawn: those of the highest scores. napari takes about a millisecond for each,
-#: and fails on some ten thousands; points have no such limit.
-MOST_OUTLINES = 1000
+#: Outlines that are drawn: those of the highest scores. napari takes about half a millisecond for
+#: each, and fails on some ten thousands; points have no such limit.
+MOST_OUTLINES = 500
 
 _COLOUR = "#00e5ff"
 #: Width of an outline, level-0 pixels.
@@ -69,7 +72,16 @@ def lesion_layers(slide: RunSlide) -> LesionLayers:
     FormatError
         The lesions are not there yet, or damaged.
     """
-    lesions = read_lesions(slide.files.lesions_csv, slide.files.lesions_geojson)
+    return layers_of_lesions(slide, lesions_of(slide))
+
+
+def lesions_of(slide: RunSlide) -> list[Lesion]:
+    """Read the lesions of a slide; raises what `lesion_layers` does."""
+    return read_lesions(slide.files.lesions_csv, slide.files.lesions_geojson)
+
+
+def layers_of_lesions(slide: RunSlide, lesions: Sequence[Lesion]) -> LesionLayers:
+    """Make layers of lesions that have been read."""
     metadata = {"slide_path": slide.entry.path}
     return make_lesion_layers(lesions, World(slide.entry.spacing_um), slide.id, metadata)
 
@@ -85,9 +97,9 @@ def make_lesion_layers(
         (lesion.number, polygon[0][:, ::-1]) for lesion in foremost for polygon in lesion.polygons
     ]
     outlines = _Outlines(
-        [ring for _, ring in rings],
+        [np.concatenate([ring, ring[:1]]) for _, ring in rings],
         ndim=2,
-        shape_type="polygon",
+        shape_type="path",
         name=f"{name} outlines",
         features={"number": [number for number, _ in rings]},
         edge_color=_COLOUR,

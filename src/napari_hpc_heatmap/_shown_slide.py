@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from napari.layers import Layer
+import numpy as np
+from napari.layers import Image, Layer
 from qtpy.QtCore import QObject, QTimer
 
 from hpc_heatmap import Run
-from hpc_heatmap.errors import HpcHeatmapError
+from napari_hpc_heatmap._background import Background
 from napari_hpc_heatmap._keys import bind_keys
-from napari_hpc_heatmap._run_layers import run_slide_layers
+from napari_hpc_heatmap._run_layers import make_layers, read_contents
 
 __all__ = ["SlideShow"]
 
+#: Time for the window to draw what was added before the next layer is made.
+_PAUSE_MS = 20
+
 
 class SlideShow(QObject):  # type: ignore[misc]
-    """Adds layers one by one, so that the window draws between them.
-
-    They are made in the window's thread: napari's layers may be refreshed while they are made.
+    """Opens files in a thread; makes layers and adds them one by one, so that the window lives.
 
     Parameters
     ----------
@@ -33,7 +35,9 @@ class SlideShow(QObject):  # type: ignore[misc]
     def __init__(self, viewer: Any, say: Callable[[str], None], parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._say = viewer, say
-        self._opening: str | None = None
+        self._background = Background(self)
+        self._wanted: tuple[Run, str] | None = None
+        QTimer.singleShot(0, _make_ready)
 
     def show(self, run: Run, slide_id: str) -> None:
         """Show the layers of a slide, and make those that are not there yet."""
@@ -43,28 +47,47 @@ class SlideShow(QObject):  # type: ignore[misc]
         for layer in self._viewer.layers:
             if layer.name in mine | others:
                 layer.visible = layer.name in mine
-        if self._opening == slide_id:
+        opening = self._wanted is not None and self._wanted[1] == slide_id
+        if opening or mine <= {layer.name for layer in self._viewer.layers}:
             return
-        try:
-            layers = run_slide_layers(run, run.slides[slide_id])
-        except (HpcHeatmapError, OSError) as error:
-            self._say(f"⚠ {error}")
-            return
-        self._opening = slide_id
-        self._opened(layers)
+        wanted = self._wanted = run, slide_id
+        slide = run.slides[slide_id]
+        self._background.call(
+            lambda: read_contents(run, slide),
+            lambda contents: self._add(wanted, make_layers(run, slide, contents)),
+            lambda error: self._failed(wanted, error),
+        )
 
-    def _opened(self, layers: list[Layer]) -> None:
-        there = {layer.name for layer in self._viewer.layers}
-        self._add([layer for layer in layers if layer.name not in there], first=not there)
+    def _failed(self, wanted: tuple[Run, str], error: Exception) -> None:
+        self._say(f"⚠ {error}")
+        self._done(wanted)
 
-    def _add(self, layers: list[Layer], *, first: bool) -> None:
-        if not layers:
-            self._opening = None
+    def _done(self, wanted: tuple[Run, str]) -> None:
+        if self._wanted is wanted:
+            self._wanted = None
+
+    def _add(self, wanted: tuple[Run, str], layers: Iterator[Layer]) -> None:
+        """Make a layer, add it in the next turn of the event loop, and so on."""
+        layer = next(layers, None) if self._wanted is wanted else None
+        if layer is None:
+            self._done(wanted)
             return
-        self._viewer.add_layer(layers[0])
-        if first:
-            self._viewer.reset_view()
-        QTimer.singleShot(0, functools.partial(self._add, layers[1:], first=False))
+
+        def add() -> None:
+            first = not self._viewer.layers
+            if layer.name not in self._viewer.layers:
+                self._viewer.add_layer(layer)
+            if first:
+                self._viewer.reset_view()
+            QTimer.singleShot(_PAUSE_MS, lambda: self._add(wanted, layers))
+
+        QTimer.singleShot(0, add)
+
+
+@functools.cache
+def _make_ready() -> None:
+    """Have napari load its units, which it does with the first layer of a process."""
+    Image(np.zeros((2, 2, 3), np.uint8), rgb=True, units=("micrometer", "micrometer"))
 
 
 def _names(run: Run, slide_id: str) -> set[str]:

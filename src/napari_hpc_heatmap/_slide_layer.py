@@ -20,7 +20,7 @@ from napari_hpc_heatmap._thumbnail import NearestThumbnail
 from napari_hpc_heatmap._view_settings import decoding_threads, tile_cache, view_settings
 from napari_hpc_heatmap._world import World
 
-__all__ = ["SlideLayer", "open_slide"]
+__all__ = ["SlideLayer", "open_slide", "slide_layer"]
 
 
 class SlideLayer(ScoreStatus, NearestThumbnail, Image):  # type: ignore[misc]
@@ -129,7 +129,11 @@ def open_slide(path: str | Path, *, spacing_um: float | None = None, **options: 
     SlideError
         OpenSlide does not open the file.
     """
-    slide = Slide(path, spacing_um=spacing_um)
+    return slide_layer(Slide(path, spacing_um=spacing_um), **options)
+
+
+def slide_layer(slide: Slide, **options: Any) -> SlideLayer:
+    """Make the layer of a slide that is open, by the user's preferences."""
     layer = SlideLayer(SlidePyramid(slide, tile_cache(), decoding_threads()), **options)
     layer.icc_to_srgb = view_settings().icc_to_srgb
     return layer

@@ -99,9 +99,13 @@ def review_a_real_run(
     lesions.comment.editingFinished.emit()
     lesions.buttons["reject"].click()
     median_ms, worst_ms = heartbeat.stop()
-    print(f"event loop: median {median_ms:.0f} ms, worst {worst_ms:.0f} ms")
-    # 100 ms where the machine is free (benchmarks/docks.py).
-    assert median_ms < 1000
+    work_ms = max(heartbeat.worked_ms)
+    print(
+        f"event loop: median {median_ms:.0f} ms, worst {worst_ms:.0f} ms, {work_ms:.0f} ms of work"
+    )
+    assert median_ms < 100
+    # 500 ms where the machine is free (benchmarks/docks.py).
+    assert work_ms < 800
     viewer.close()
 
     _, docks = window()
@@ -206,6 +210,8 @@ def test_a_study_of_200_slides_and_100000_lesions_stays_usable(window: Any, tmp_
     median_ms, worst_ms = heartbeat.stop()
     print({name: f"{1000 * s:.0f} ms" for name, s in taken.items()})
     print(f"event loop: median {median_ms:.0f} ms, worst {worst_ms:.0f} ms")
+    assert median_ms < 100
+    assert max(heartbeat.worked_ms) < 800
     # Of processor time, with room for a machine that is busy with other things.
     assert max(taken.values()) < 2
 
@@ -235,8 +241,7 @@ def test_a_dead_file_system_is_told_and_holds_nothing(window: Any, tmp_path: Pat
     wait_for(lambda: alive in monitor.views, 30)
     median_ms, worst_ms = heartbeat.stop()
     print(f"event loop: median {median_ms:.0f} ms, worst {worst_ms:.0f} ms")
-    # 100 ms where the machine is free (benchmarks/docks.py).
-    assert median_ms < 1000
+    assert median_ms < 100
     assert any(thread.name == "hpc-heatmap-work" for thread in threading.enumerate())
     began = time.monotonic()
     viewer.close()
@@ -244,9 +249,9 @@ def test_a_dead_file_system_is_told_and_holds_nothing(window: Any, tmp_path: Pat
     print(f"closed in {closed_s:.2f} s")
     # Let the readers go, for the tests that follow.
     os.close(os.open(summary, os.O_RDWR))
-    # Two seconds where the machine is free (benchmarks/docks.py); a thread that is waited for
+    # Two seconds, and half of that again for a machine that is busy; a thread that is waited for
     # would hold it for ever.
-    assert closed_s < 10
+    assert closed_s < 3
 
 
 def test_table_and_layer_select_each_other_and_reviews_are_drawn_and_exported(

@@ -52,7 +52,7 @@ def test_both_samples_open_from_the_menu_and_the_run_fills_in(
     )
     # Nothing is fetched or planned in the window's thread: that takes seconds.
     assert median_ms < 100
-    assert max(heartbeat.worked_ms) < 700
+    assert max(heartbeat.worked_ms) < 800
 
     # The second time it is there at once, with its lesions.
     viewer.layers.clear()
