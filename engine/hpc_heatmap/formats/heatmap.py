@@ -9,7 +9,9 @@ in 2 x 2 of the one before. The attributes ``origin_px`` (of sample (0, 0)) and 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -35,6 +37,8 @@ VERSION = 1
 CHUNK = 256
 #: Side of what is worked on at once, samples: two chunks, so that half of it is whole chunks.
 BLOCK = 512
+#: Blocks that may wait to be written.
+_UNWRITTEN = 8
 #: The coarsest level has no side longer than this.
 COARSEST = 256
 
@@ -103,7 +107,10 @@ def _create_level(
 
 
 class _Pyramid:
-    """Writes all levels at once: a block as soon as the four finer ones below it are known."""
+    """Writes all levels at once: a block as soon as the four finer ones below it are known.
+
+    Another thread writes it while the next one is put together.
+    """
 
     def __init__(
         self,
@@ -112,12 +119,21 @@ class _Pyramid:
     ) -> None:
         self._levels = levels
         self._scores_of_block = scores_of_block
+        self._writer = ThreadPoolExecutor(1)
+        self._unwritten: deque[Future[None]] = deque()
 
     def write(self) -> None:
         """Write all blocks."""
         rows, columns = self._levels[-1].shape
-        for row, column in product(range(0, rows, BLOCK), range(0, columns, BLOCK)):
-            self._block(len(self._levels) - 1, row, column)
+        with self._writer:
+            for row, column in product(range(0, rows, BLOCK), range(0, columns, BLOCK)):
+                self._block(len(self._levels) - 1, row, column)
+            self._wait(0)
+
+    def _wait(self, unwritten: int) -> None:
+        """Wait until no more blocks than that are unwritten; raises what writing raised."""
+        while len(self._unwritten) > unwritten:
+            self._unwritten.popleft().result()
 
     def _block(self, level: int, row: int, column: int) -> Scores | None:
         """Write the block of a level that begins at a sample, and all below; None if all NaN."""
@@ -128,7 +144,9 @@ class _Pyramid:
         else:
             scores = self._from_finer(level, row, column, n, m)
         if scores is not None:
-            self._write_chunks(self._levels[level], row, column, scores)
+            task = self._writer.submit(self._write_chunks, self._levels[level], row, column, scores)
+            self._unwritten.append(task)
+            self._wait(_UNWRITTEN)
         return scores
 
     def _from_finer(self, level: int, row: int, column: int, n: int, m: int) -> Scores | None:
