@@ -74,3 +74,20 @@ def test_without_pixels_nothing_is_chosen():
     classifier = load_classifier(DEMO, fed)
     chosen = choose_execution(classifier, Trial(DEMO, "x", 16, 16, []))
     assert chosen.backend == "model" and "no slide gave pixels" in chosen.reason
+
+
+def test_a_program_is_captured_once_by_a_user(tmp_path, monkeypatch):
+    from hpc_heatmap.model import capture, program_cache
+
+    fed = read_descriptor(DEMO.with_suffix(".json"))
+    first = program_copy(DEMO, "a sha", fed)
+    (kept,) = (tmp_path / "cache" / "hpc-heatmap" / "programs").iterdir()
+    monkeypatch.setattr(program_cache, "_captured", {})
+    monkeypatch.setattr(capture, "capture", None)
+    assert program_copy(DEMO, "a sha", fed) == first
+    # What is damaged is made again.
+    kept.write_bytes(b"damaged")
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(program_cache, "_captured", {})
+    assert program_copy(DEMO, "a sha", fed) == first

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -24,12 +26,13 @@ from hpc_heatmap.model import (
     Trial,
     choose_execution,
     load_classifier,
+    program_copy,
     read_descriptor,
 )
 from hpc_heatmap.model import runtimes as seam
 from hpc_heatmap.model.capture import capture
 from hpc_heatmap.model.onnx_graph import GraphError, window_graph
-from hpc_heatmap.model.program_network import ProgramNetwork
+from hpc_heatmap.model.runtime_network import RuntimeNetwork
 from hpc_heatmap.model.runtimes import Batches, runtime
 from hpc_heatmap.model.sharing import share
 from hpc_heatmap.stages.adaptive import Refinement, score_adaptively
@@ -88,7 +91,7 @@ class RuntimeContract:
 
     def classifier(self, program, **execution) -> NetworkClassifier:
         chosen = Execution(backend="program", runtime=self.name, **execution)
-        return NetworkClassifier(ProgramNetwork(program, chosen, FED.normalization()), FED)
+        return NetworkClassifier(RuntimeNetwork(program, chosen, FED.normalization()), FED)
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_each_window_is_scored_as_by_the_plain_loop(self, family, built, pixels):
@@ -155,6 +158,24 @@ class RuntimeContract:
         np.testing.assert_array_equal(some.scores[some.refined], full.scores[some.refined])
 
 
+def test_torch_is_not_loaded_where_windows_do_not_share(tmp_path):
+    """A task of a wide stride starts in half the time."""
+    fed = read_descriptor(DEMO.with_suffix(".json"))
+    (tmp_path / "program.npz").write_bytes(program_copy(DEMO, "sha of the demo's", fed))
+    code = (
+        "import sys; import numpy as np; from pathlib import Path\n"
+        "from hpc_heatmap.execution import Execution\n"
+        "from hpc_heatmap.model import load_classifier, read_descriptor\n"
+        "model = Path(sys.argv[1]); fed = read_descriptor(model.with_suffix('.json'))\n"
+        "chosen = Execution(backend='program', runtime='onnxruntime', stride_px=96, share=True)\n"
+        "made = load_classifier(model, fed, execution=chosen, program=Path(sys.argv[2]))\n"
+        "assert not made.shares(96)\n"
+        "made.scores([np.zeros((96, 96, 3), np.uint8)])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, DEMO, tmp_path / "program.npz"], check=True)
+
+
 class TestOnnxRuntime(RuntimeContract):
     name = "onnxruntime"
 
@@ -174,7 +195,7 @@ def test_a_node_without_the_runtime_says_so(built, monkeypatch):
     _, program = built("vgg")
     chosen = Execution(backend="program", runtime="openvino")
     with pytest.raises(ModelError, match="OpenVINO, which is not installed on this node"):
-        ProgramNetwork(program, chosen, FED.normalization())
+        RuntimeNetwork(program, chosen, FED.normalization())
 
 
 def test_a_runtime_must_win_by_a_margin(monkeypatch, tmp_path, pixels):
@@ -206,7 +227,7 @@ def test_a_runtime_must_win_by_a_margin(monkeypatch, tmp_path, pixels):
         def __call__(self, windows):
             return self._run(windows) * 1.01
 
-    monkeypatch.setattr("hpc_heatmap.model.program_network.Batches", Wrong)
+    monkeypatch.setattr("hpc_heatmap.model.runtime_network.Batches", Wrong)
     found = chosen_at(fast | {"ONNX Runtime": 99.0})
     assert found.runtime == "torch" and "ONNX Runtime differs by" in found.reason
 

@@ -27,6 +27,7 @@ import platformdirs
 
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.classifier import EXACT, NetworkClassifier
+from hpc_heatmap.model.loading import network_of
 
 if TYPE_CHECKING:
     from hpc_heatmap.model.program import Program
@@ -105,16 +106,19 @@ def _choose(classifier: NetworkClassifier, trial: Trial) -> Execution:
     if not trial.patches:
         return Execution(reason="The model is run as it is: no slide gave pixels to try it on.")
     from hpc_heatmap.model.capture import CaptureError
-    from hpc_heatmap.model.program_network import capture_model
-    from hpc_heatmap.model.torch import operations
+    from hpc_heatmap.model.program_cache import capture_model, kept_program
+    from hpc_heatmap.model.torch import TorchNetwork, operations
 
-    side = classifier.descriptor.resize_px or classifier.window_px
-    if operations(classifier.network, side) < _SMALLEST:
-        return Execution(reason="The model is run as it is: it is too small to gain.")
-    try:
-        program = capture_model(trial.path, trial.sha256, side)
-    except CaptureError as error:
-        return Execution(reason=f"The model is run as it is: {error}.")
+    network, side = classifier.network, classifier.descriptor.resize_px or classifier.window_px
+    program = kept_program(trial.sha256, side)
+    if program is None:
+        if operations(network, side) < _SMALLEST:
+            return Execution(reason="The model is run as it is: it is too small to gain.")
+        module = network.module if isinstance(network, TorchNetwork) else None
+        try:
+            program = capture_model(trial.path, trial.sha256, side, module)
+        except CaptureError as error:
+            return Execution(reason=f"The model is run as it is: {error}.")
     return _Choice(classifier, trial, program).made()
 
 
@@ -270,11 +274,9 @@ class _Choice:
         )
 
     def _made_of(self, execution: Execution) -> NetworkClassifier:
-        from hpc_heatmap.model.program_network import ProgramNetwork
-
         given = self._classifier
         names = given.descriptor.class_names
-        network = ProgramNetwork(self._program, execution, given.descriptor.normalization())
+        network = network_of(self._program, given.descriptor, execution)
         return NetworkClassifier(network, given.descriptor, names[given.lesion_index])
 
     def _alone(self, classifier: NetworkClassifier) -> Floats:

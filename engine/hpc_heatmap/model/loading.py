@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +17,15 @@ from hpc_heatmap.model.archive import CONVERT, refuse_code
 from hpc_heatmap.model.classifier import EXACT, Classifier, Network, NetworkClassifier
 from hpc_heatmap.model.descriptor import Descriptor
 
+if TYPE_CHECKING:
+    from hpc_heatmap.model.program import Program
+
 __all__ = [
     "check_classifier",
     "check_file",
     "choose_memory_format",
     "load_classifier",
+    "network_of",
     "program_copy",
     "traced_copy",
 ]
@@ -143,21 +149,40 @@ def _program_network(
     path: Path, descriptor: Descriptor, execution: Execution, file: Path | None, threads: int
 ) -> Network:
     """The program of a model from its file; where that is gone, captured once more."""
-    from hpc_heatmap.model.capture import CaptureError
     from hpc_heatmap.model.program import Program
-    from hpc_heatmap.model.program_network import ProgramNetwork, capture_model
 
     try:
         if file is None:
             raise ModelError("No file of the program was given.")
         program = Program.load(file)
     except ModelError:
+        from hpc_heatmap.model.capture import CaptureError
+        from hpc_heatmap.model.program_cache import capture_model
+
         try:
             side = descriptor.resize_px or descriptor.patch_size_pixels
-            program = capture_model(path, str(path), side)
+            program = capture_model(path, _sha256(path), side)
         except CaptureError as error:
             raise ModelError(f"{path} cannot be written as a program: {error}.") from error
-    return ProgramNetwork(program, execution, descriptor.normalization(), threads)
+    return network_of(program, descriptor, execution, threads)
+
+
+def network_of(
+    program: Program, descriptor: Descriptor, execution: Execution, threads: int = 1
+) -> Network:
+    """A program made ready, by torch or by the runtime that was chosen."""
+    if execution.runtime == "torch":
+        from hpc_heatmap.model.program_network import ProgramNetwork
+
+        return ProgramNetwork(program, execution, threads)
+    from hpc_heatmap.model.runtime_network import RuntimeNetwork
+
+    return RuntimeNetwork(program, execution, descriptor.normalization(), threads)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _network(path: Path, threads: int, channels_last: bool, traced: Path | None) -> Network:
@@ -213,7 +238,7 @@ def traced_copy(path: Path, descriptor: Descriptor, *, channels_last: bool) -> b
 
 def program_copy(path: Path, sha256: str, descriptor: Descriptor) -> bytes:
     """A model as the file of a program, for tasks."""
-    from hpc_heatmap.model.program_network import capture_model
+    from hpc_heatmap.model.program_cache import capture_model
 
     file = io.BytesIO()
     side = descriptor.resize_px or descriptor.patch_size_pixels

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step, references
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "reaches",
     "rounds_up",
     "share",
+    "sharing_at",
     "window_operations",
 ]
 
@@ -275,6 +277,27 @@ def share(program: Program, stride_px: int, windows: int) -> Sharing | None:
                 best = Sharing(step.name, max(axes.y.jump, axes.x.jump), cost)
         needed_until = max(needed_until, last.get(step.name, 0))
     return best
+
+
+def sharing_at(program: Program, execution: Execution, stride_px: int) -> Sharing | None:
+    """Where windows part at a stride, as it was chosen; None where they do not share.
+
+    Parameters
+    ----------
+    program
+        The network.
+    execution
+        What was chosen, for one stride. At others the estimate decides.
+    stride_px
+        From one window to the next.
+    """
+    if stride_px == execution.stride_px:
+        cut = execution.cut
+        return None if cut is None else Sharing(cut, execution.jump_px, execution.cost)
+    if not execution.share:
+        return None
+    found = share(program, stride_px, -(-program.side_px // stride_px))
+    return None if found is None or found.cost > WORTH_SHARING else found
 
 
 class _PatchSize:
