@@ -44,7 +44,7 @@ Pixels = npt.NDArray[np.uint8]
 #: Windows of a patch that are compared, about.
 _COMPARED = 14
 #: Windows of a patch by which levels of bytes are found.
-_CALIBRATED = 12
+_CALIBRATED = 4
 #: Ways of a trial whose speeds are told.
 _SHOWN = 4
 #: A trial that takes longer is not done twice.

@@ -57,7 +57,7 @@ __all__ = ["create_run", "plan_run", "windows_per_second"]
 PathLike = str | os.PathLike[str]
 
 #: Patches on which rougher numbers are compared with exact ones.
-_TOLERANCE_PATCHES = 6
+_TOLERANCE_PATCHES = 16
 
 
 def plan_run(
