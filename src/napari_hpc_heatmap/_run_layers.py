@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from napari.layers import Layer
 
-from hpc_heatmap import Heatmap, Run, Slide
+from hpc_heatmap import Heatmap, Run
 from hpc_heatmap.errors import HpcHeatmapError
 from hpc_heatmap.formats.lesion_files import Lesion
 from hpc_heatmap.runs.run import RunSlide
@@ -16,7 +16,8 @@ from napari_hpc_heatmap._lesion_layer import layers_of_lesions, lesions_of
 from napari_hpc_heatmap._live import Watcher, follow, lattice_of
 from napari_hpc_heatmap._overlay import HeatmapLayer
 from napari_hpc_heatmap._partial_heatmap import PartialHeatmap
-from napari_hpc_heatmap._slide_layer import slide_layer
+from napari_hpc_heatmap._slide_layer import SlideLayer, open_pyramid
+from napari_hpc_heatmap._slide_pyramid import SlidePyramid
 from napari_hpc_heatmap._world import World
 
 __all__ = ["MOST_SLIDES", "make_layers", "read_contents", "run_layers", "run_slide_layers"]
@@ -56,7 +57,7 @@ def run_slide_layers(run: Run, slide: RunSlide, *, visible: bool = True) -> list
 class SlideContents(NamedTuple):
     """What is read of a slide of a run before its layers are made; None where it is not there."""
 
-    image: Slide | None
+    image: SlidePyramid | None
     scores: Heatmap | PartialHeatmap | None
     lesions: list[Lesion] | None
 
@@ -71,7 +72,7 @@ def read_contents(run: Run, slide: RunSlide) -> SlideContents:
     if slide.files.heatmap.exists():
         scores = _or_warn(lambda: slide.heatmap)
     elif image is not None and not slide.entry.problem:
-        scores = PartialHeatmap(lattice_of(run, image), slide.path)
+        scores = PartialHeatmap(lattice_of(run, image.slide), slide.path)
     there = slide.files.lesions_csv.exists() and slide.files.lesions_geojson.exists()
     lesions = _or_warn(lambda: lesions_of(slide)) if there else None
     return SlideContents(image, scores, lesions)
@@ -82,7 +83,7 @@ def make_layers(
 ) -> Iterator[Layer]:
     """Make the layers of a slide one by one, in the thread of the window where there is one."""
     if contents.image is not None:
-        yield slide_layer(contents.image, name=slide.id, visible=visible)
+        yield SlideLayer(contents.image, name=slide.id, visible=visible)
     world, scores = World(slide.entry.spacing_um), contents.scores
     if scores is not None:
         layer = HeatmapLayer(
@@ -101,10 +102,10 @@ def make_layers(
             yield part
 
 
-def _open_slide(slide: RunSlide) -> Slide:
+def _open_slide(slide: RunSlide) -> SlidePyramid:
     spacing_um = slide.entry.spacing_um
     given = spacing_um[0] if spacing_um and slide.entry.spacing_source == "given" else None
-    return Slide(slide.path, spacing_um=given)
+    return open_pyramid(slide.path, spacing_um=given)
 
 
 def _or_warn(read: Callable[[], T]) -> T | None:

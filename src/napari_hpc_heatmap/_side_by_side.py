@@ -97,7 +97,7 @@ def _set_grid(viewer: ViewerModel, enabled: bool, stride: int) -> None:
 
 def _copy(slide: SlideLayer, heatmap: HeatmapLayer) -> SlideLayer:
     """Another layer over the same levels: tiles are decoded and kept once for both."""
-    return SlideLayer(slide.pyramid, name=f"{slide.name}, under {heatmap.name}")
+    return SlideLayer(slide.pyramid, name=f"{slide.name} again")
 
 
 def _arrange(viewer: ViewerModel, layers: list[Layer]) -> None:

@@ -20,7 +20,7 @@ from napari_hpc_heatmap._thumbnail import NearestThumbnail
 from napari_hpc_heatmap._view_settings import decoding_threads, tile_cache, view_settings
 from napari_hpc_heatmap._world import World
 
-__all__ = ["SlideLayer", "open_slide", "slide_layer"]
+__all__ = ["SlideLayer", "open_pyramid", "open_slide"]
 
 
 class SlideLayer(ScoreStatus, NearestThumbnail, Image):  # type: ignore[misc]
@@ -129,11 +129,17 @@ def open_slide(path: str | Path, *, spacing_um: float | None = None, **options: 
     SlideError
         OpenSlide does not open the file.
     """
-    return slide_layer(Slide(path, spacing_um=spacing_um), **options)
+    return SlideLayer(open_pyramid(path, spacing_um=spacing_um), **options)
 
 
-def slide_layer(slide: Slide, **options: Any) -> SlideLayer:
-    """Make the layer of a slide that is open, by the user's preferences."""
-    layer = SlideLayer(SlidePyramid(slide, tile_cache(), decoding_threads()), **options)
-    layer.icc_to_srgb = view_settings().icc_to_srgb
-    return layer
+def open_pyramid(path: str | Path, *, spacing_um: float | None = None) -> SlidePyramid:
+    """Open a slide, in the colours that the user prefers, and read its coarsest level.
+
+    Any thread may do it, and wait for a disk; a layer is made of it in no time.
+    """
+    slide = Slide(path, spacing_um=spacing_um)
+    profile = slide.icc_profile if view_settings().icc_to_srgb else None
+    recolour = None if profile is None else to_srgb(profile)
+    pyramid = SlidePyramid(slide, tile_cache(), decoding_threads(), recolour)
+    _ = pyramid.coarsest
+    return pyramid

@@ -25,7 +25,7 @@ from napari_hpc_heatmap._decoding import DecodingThreads
 from napari_hpc_heatmap._screen import current_screen
 from napari_hpc_heatmap._tile_cache import TileCache, TileKey
 
-__all__ = ["BLANK", "TILE_PX", "Level", "SlidePyramid"]
+__all__ = ["TILE_PX", "Level", "SlidePyramid"]
 
 RGB = npt.NDArray[np.uint8]
 
@@ -35,8 +35,6 @@ TILE_PX = 512
 COARSEST_PX = 1024
 #: What cannot be decoded is shown in this grey.
 UNREADABLE_GREY = 128
-#: Glass, about: what is shown before anything of a slide has been decoded.
-BLANK = 240
 #: Levels that are further apart get one between them.
 _WIDE_GAP = 3.0
 #: OpenSlide's downsamples are off by rounded sizes; those this near to a whole number are meant so.
@@ -57,12 +55,6 @@ class SlidePyramid:
         Where tiles are kept, and what decodes them.
     recolour
         Changes the colours of decoded tiles (shape (h, w, 3) to the same), for instance to sRGB.
-
-    Attributes
-    ----------
-    coarsest
-        All pixels of the coarsest level, which stay in memory once a viewer has read them: it does
-        so first.
     """
 
     def __init__(
@@ -77,7 +69,6 @@ class SlidePyramid:
         self.threads = threads
         self._recolour = recolour
         self._finding_out = threading.Lock()
-        self.coarsest: RGB | None = None
         self.key = next(_numbers)
         self._keys = [self.key]
         self.levels = self._make_levels()
@@ -113,12 +104,19 @@ class SlidePyramid:
         self.forget()
         self.key = next(_numbers)
         self._keys.append(self.key)
-        self.coarsest = None
+        self.__dict__.pop("coarsest", None)
 
     def find_out(self, own: int) -> None:
         """Have the slide find out, in one thread, how it reads one of its own levels fastest."""
         with self._finding_out:
             self.slide.jpeg_level(own)
+
+    @functools.cached_property
+    def coarsest(self) -> RGB:
+        """All pixels of the coarsest level; they stay in memory."""
+        level = self.levels[-1]
+        # In this thread: it must not wait for tiles that are queued before it.
+        return level.collect(range(level.shape[0]), range(level.shape[1]))
 
     def forget(self) -> None:
         """Drop the tiles from memory; they are decoded again when they are looked at."""
@@ -256,10 +254,8 @@ class Level:
         return pixels
 
     def preview(self, tile: tuple[int, int]) -> RGB:
-        """A tile enlarged from the coarsest level, without decoding; blank before that is there."""
+        """A tile enlarged from the coarsest level: at hand without decoding."""
         coarsest, box = self.pyramid.coarsest, self.box(tile)
-        if coarsest is None:
-            return np.full((box.height, box.width, 3), BLANK, np.uint8)
         last = self.pyramid.levels[-1].factor
         y, x = (
             np.minimum(((start + np.arange(n) + 0.5) * mine / theirs).astype(np.intp), limit - 1)
