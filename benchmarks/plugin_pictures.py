@@ -84,7 +84,7 @@ def main() -> None:
     os.environ["NAPARI_HPC_HEATMAP_CONFIG"] = str(arguments.study / "config")
     os.environ["NAPARI_CONFIG"] = ""
     viewer = napari.Viewer()
-    viewer.window._qt_window.resize(1500, 1000)
+    viewer.window._qt_window.resize(1300, 820)
     slide, model, roots = prepare(arguments.study)
     opened = {
         key: viewer.window.add_plugin_dock_widget("napari-hpc-heatmap", name, tabify=True)
@@ -121,6 +121,9 @@ def main() -> None:
         pause(1.5)
         window = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
         Image.fromarray(window).save(arguments.out / f"napari-{theme}.png", optimize=True)
+    # The controls are all at the top.
+    height = docks["heatmap"].sizeHint().height() + 40
+    pictures["heatmap"] = [picture[:height] for picture in pictures["heatmap"]]
     for key, pair in pictures.items():
         Image.fromarray(np.concatenate(pair, axis=1)).save(
             arguments.out / f"dock-{key}.png", optimize=True
