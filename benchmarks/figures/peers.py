@@ -211,28 +211,30 @@ def _against_peers(bench: Bench, stride_px: int) -> list[float]:
         folder.mkdir()
         return _Request(slide, model, stride_px, folder)
 
-    small_px, large_px = SIDES_PX[stride_px]
+    def timed(run: Callable[[_Request], int]) -> list[_Timed]:
+        return [_timed(partial(run, request(side_px))) for side_px in SIDES_PX[stride_px]]
+
     rates = {}
-    small = _timed(partial(_run_engine, request(small_px)))
-    ours = [_timed(partial(_run_engine, request(large_px)))]
+    # What is tried once for a model on a machine is tried now.
+    _run_engine(request(SIDES_PX[stride_px][0]))
+    ours = [timed(_run_engine)]
     for peer in PEERS:
         name = peer.requirements[2]
         try:
-            run = partial(peer.run, peer.environment(bench.work))
-            theirs = [_timed(partial(run, request(side))) for side in (small_px, large_px)]
+            theirs = timed(partial(peer.run, peer.environment(bench.work)))
         except _PeerError as reason:
             bench.say(f"{name}: {reason}")
             continue
         rates[name] = _rate(*theirs)
         _say(bench, name, *theirs)
-    ours.append(_timed(partial(_run_engine, request(large_px))))
-    for large in ours:
-        _say(bench, "hpc-heatmap", small, large)
+    ours.append(timed(_run_engine))
+    for both in ours:
+        _say(bench, "hpc-heatmap", *both)
     if not rates:
         raise UnavailableError("; ".join(bench.lines))
     fastest = max(rates, key=lambda name: rates[name])
     bench.say(f"the fastest peer is {fastest}")
-    return [_rate(small, large) / rates[fastest] for large in ours]
+    return [_rate(*both) / rates[fastest] for both in ours]
 
 
 @figure("stride224_peer", goal=2.5)
