@@ -16,9 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from runs.support import command, drafts, end_of, kill, results, score_stamps, wait_until
+from runs.support import (
+    command,
+    drafts,
+    end_of,
+    kill,
+    n_groups_of,
+    results,
+    score_stamps,
+    wait_until,
+)
 
-from hpc_heatmap.formats.paths import RunPaths
+from hpc_heatmap.formats.paths import RunPaths, SlidePaths
 from hpc_heatmap.formats.score_file import has_scores
 from hpc_heatmap.schedulers.profiles import make_cluster_scheduler
 from hpc_heatmap.settings import ClusterProfile
@@ -275,7 +284,11 @@ class Trial:
     # What is going on
 
     def n_scores(self) -> int:
-        return len(score_stamps(self.paths))
+        """Groups that are scored."""
+        return sum(
+            n_groups_of(SlidePaths(file.parent)) if file.name == "scores.h5" else 1
+            for file in score_stamps(self.paths)
+        )
 
     def wait_for_scores(self, number: int) -> None:
         wait_until(lambda: self.n_scores() >= number, 90)
