@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from functools import cache
@@ -87,7 +88,8 @@ class RuntimeContract:
 
     @pytest.fixture(autouse=True)
     def is_there(self):
-        pytest.importorskip(self.name)
+        if self.name not in seam.installed():
+            pytest.skip(f"{self.name} is not installed")
 
     def classifier(self, program, **execution) -> NetworkClassifier:
         chosen = Execution(backend="program", runtime=self.name, **execution)
@@ -174,6 +176,21 @@ def test_torch_is_not_loaded_where_windows_do_not_share(tmp_path):
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, DEMO, tmp_path / "program.npz"], check=True)
+
+
+def test_openvino_does_not_touch_the_network():
+    """Its own way to be imported starts a process that reports so."""
+    if "openvino" not in seam.installed():
+        pytest.skip("openvino is not installed")
+    code = (
+        "import multiprocessing, socket, sys\n"
+        "def refused(*args, **options): sys.exit('network or process')\n"
+        "socket.socket.connect = socket.getaddrinfo = refused\n"
+        "multiprocessing.Process.start = refused\n"
+        "import hpc_heatmap.model.openvino\n"
+        "sys.exit(any(sys.modules[m] for m in sys.modules if m.startswith('openvino_telemetry')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "CI": ""})
 
 
 class TestOnnxRuntime(RuntimeContract):
