@@ -35,7 +35,7 @@ WINDOW_PX = 224
 #: A peer that takes longer for a slide is given up, seconds.
 TIME_LIMIT_S = 900
 #: Sides of a small and a larger slide for each stride.
-SIDES_PX = {224: (1_344, 8_960), 56: (1_344, 3_584), 16: (448, 896)}
+SIDES_PX = {224: (1_344, 8_960), 56: (1_344, 3_584), 16: (448, 1_344)}
 SCRIPTS = Path(__file__).parents[1] / "peers"
 
 
