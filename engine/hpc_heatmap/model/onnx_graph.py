@@ -20,6 +20,7 @@ from hpc_heatmap.model.sharing import (
     MAX_POOL,
     MEAN_POOL,
     kernels,
+    leaves_nothing,
     reaches,
     rounds_up,
 )
@@ -38,6 +39,7 @@ class Levels(NamedTuple):
 
 
 _OPSET, _IR_VERSION = 17, 9
+_ADAPTIVE_MEAN = "aten._adaptive_avg_pool2d.default"
 _SAME = {
     "aten.relu.default": "Relu",
     "aten.sigmoid.default": "Sigmoid",
@@ -221,6 +223,8 @@ def _call(graph: _Graph, step: Step, value_of: Callable[[str], str]) -> str:
     """Add what a step does; `value_of` names the results of steps before it."""
     if step.op in {CONVOLUTION, MAX_POOL, MEAN_POOL}:
         return _slide(graph, step, value_of(step.inputs[0]))
+    if step.op == _ADAPTIVE_MEAN:
+        return _adaptive_mean(graph, step, value_of(step.inputs[0]))
     operands = [_operand(graph, tree, value_of) for tree in step.args]
     if step.op in _SAME and len(operands) == len([o for o in operands if isinstance(o, str)]):
         return graph.call(_SAME[step.op], *operands)
@@ -260,7 +264,7 @@ def _slide(graph: _Graph, step: Step, x: str) -> str:
         result = graph.call("Conv", x, *arrays, **_convolution(step, graph))
         return graph.call("Relu", result) if step.relu else result
     options = _window(step, graph)
-    ceil = rounds_up(step)
+    ceil = _rounds_up(step, graph)
     if ceil and any(options["pads"]):
         raise GraphError("a padded pool that rounds its size up is not written in ONNX")
     options |= {"kernel_shape": _pair(step.args[1]), "ceil_mode": int(ceil)}
@@ -271,6 +275,26 @@ def _slide(graph: _Graph, step: Step, x: str) -> str:
         raise GraphError("a mean pool that divides by another number is not written in ONNX")
     counts = len(step.args) <= 5 or step.args[5]
     return graph.call("AveragePool", x, count_include_pad=int(counts), **options)
+
+
+def _adaptive_mean(graph: _Graph, step: Step, x: str) -> str:
+    """A mean over the parts of a grid, where these are of one size."""
+    rows, columns = _pair(step.args[1])
+    given = next(other for other in graph.program.steps if other.name == step.inputs[0])
+    # What a window becomes is square, as it is itself.
+    side = math.isqrt(given.numbers * rows * columns // step.numbers)
+    if side % rows or side % columns:
+        raise GraphError("a mean over parts of unequal size is not written in ONNX")
+    size = [side // rows, side // columns]
+    return graph.call("AveragePool", x, kernel_shape=size, strides=size)
+
+
+def _rounds_up(step: Step, graph: _Graph) -> bool:
+    """Whether a pool takes what is left over at the end, where something is."""
+    if not rounds_up(step):
+        return False
+    both, given = kernels(step, graph.program), reaches(graph.program).get(step.inputs[0])
+    return both is None or given is None or not leaves_nothing(both, given)
 
 
 def _pair(value: Any) -> list[int]:

@@ -28,6 +28,7 @@ __all__ = [
     "Reach",
     "Sharing",
     "kernels",
+    "leaves_nothing",
     "reaches",
     "rounds_up",
     "share",
@@ -203,8 +204,11 @@ def _plain_mean(step: Step, both: tuple[Kernel, Kernel], given: Axes) -> bool:
         return False
     if len(args) > 6 and args[6] is not None:
         return False
-    if not rounds_up(step):
-        return True
+    return not rounds_up(step) or leaves_nothing(both, given)
+
+
+def leaves_nothing(both: tuple[Kernel, Kernel], given: Axes) -> bool:
+    """Whether kernels take all of what they are given, so that rounding up changes nothing."""
     return all(
         (axis.n + 2 * k.padding - k.size) % k.stride == 0
         for axis, k in zip((given.y, given.x), both, strict=True)
