@@ -17,6 +17,8 @@ _WIDTH, _HEIGHT = 560, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 40, 52
 _COLOURS = ("#2a6fb0", "#d98a00", "#1c9170", "#8a4fae", "#b3413b", "#5b6370")
 _MARK = 4.0
+#: White around text, which curves may run below.
+_HALO = 1
 _TEXT, _GRID, _AXIS = "#1d2129", "#e1e4e9", "#5b6370"
 #: Supersampling of PNG.
 _FINE = 3
@@ -128,7 +130,8 @@ def plot_svg(plot: Plot) -> str:
         )
     for (x, y), text, anchor, colour in _texts(plot):
         parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
+            f'stroke="white" stroke-width="{2 * _HALO}" paint-order="stroke">'
             f"{escape(text)}</text>"
         )
     return "\n".join([*parts, "</svg>"])
@@ -147,7 +150,10 @@ def plot_png(plot: Plot, scale: int = 2) -> bytes:
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12 * scale)
     anchors = {"start": "ls", "middle": "ms", "end": "rs"}
     for (x, y), text, anchor, colour in _texts(plot):
-        draw.text((x * scale, y * scale), text, fill=colour, font=font, anchor=anchors[anchor])
+        draw.text(
+            (x * scale, y * scale), text, fill=colour, font=font, anchor=anchors[anchor],
+            stroke_width=_HALO * scale, stroke_fill="white",
+        )  # fmt: skip
     with io.BytesIO() as file:
         image.save(file, "PNG", optimize=True)
         return file.getvalue()
