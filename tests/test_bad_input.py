@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -536,7 +537,7 @@ def test_a_run_file_that_is_damaged(tmp_path: Path, slide: Path, refused: Refusa
         ("{", "is not valid JSON", 1),
         ("[]", "is not the file of a run", 2),
         (good.replace('"stride_px": 16', '"stride_px": "wide"'), "is damaged: stride_px", 1),
-        (good.replace('"format_version": 2', '"format_version": 99'), "install a newer", 2),
+        (re.sub(r'"format_version": \d+', '"format_version": 99', good), "install a newer", 2),
     ):
         (out / "run.json").write_text(text)
         for name in ("status", "resume", "cancel"):
@@ -599,8 +600,11 @@ def test_a_full_disk_loses_nothing_that_was_done(
         assert "full" in str(error.value) and "`hpc-heatmap resume" in str(error.value)
         assert drafts(disk) == []
         assert not run.slides["good"].files.overview.exists() or share > 0.9
+        # Scores of single groups go into one file in the end.
         complete = {
-            p: p.read_bytes() for p in disk.rglob("*") if p.suffix == ".h5" and p.stat().st_size
+            p: p.read_bytes()
+            for p in disk.rglob("*.h5")
+            if p.stat().st_size and p.parent.name != "scores"
         }
         remount(disk, "size=64m")
         assert run.resume(model=FUNCTION).state == "done"

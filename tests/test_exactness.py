@@ -43,9 +43,9 @@ def plain_positions(size, stride, window=WINDOW):
     return [x for x in (window // 2 + k * stride for k in range(-window, size)) if 0 <= x < size]
 
 
-def plain_score(network, window):
+def plain_score(network, window, mean=MEAN, std=STD):
     """Softmax of the second class of one normalised window."""
-    normalised = (window / 255 - np.array(MEAN)) / np.array(STD)
+    normalised = (window / 255 - np.array(mean)) / np.array(std)
     batch = torch.from_numpy(normalised.transpose(2, 0, 1)[None].astype(np.float32))
     with torch.inference_mode():
         logits = network(batch)[0].double().numpy()
@@ -362,13 +362,17 @@ def test_the_demo_model_on_a_resampled_slide_is_the_plain_loop(
     rows, columns = (plain_positions(n, stride, DEMO_WINDOW) for n in (height, width))
     assert scores.shape == (len(rows), len(columns))
     network = torch.export.load(str(demo_model)).module()
+    descriptor = json.loads(demo_model.with_suffix(".json").read_text())
+    given = descriptor["transform"][1]["arguments"]
     differences = np.empty(scores.shape)
     half = DEMO_WINDOW // 2
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             top, left = y - half + border, x - half + border
             window = pixels[top : top + DEMO_WINDOW, left : left + DEMO_WINDOW]
-            differences[i, j] = abs(scores[i, j] - plain_score(network, window))
+            differences[i, j] = abs(
+                scores[i, j] - plain_score(network, window, given["mean"], given["std"])
+            )
     print(
         f"\ndemo model, stride {stride}: {scores.size} scores, difference {differences.max():.1e}"
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from hpc_heatmap import Heatmap
 from hpc_heatmap.errors import HpcHeatmapError
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ def remember_overlay(layer: HeatmapLayer) -> None:
 
 
 def overlays_of(slide_path: str | Path) -> list[HeatmapLayer]:
-    """Heatmaps of a slide that exist in this process."""
-    return [layer for layer in _overlays if Path(layer.scores.slide_path) == Path(slide_path)]
+    """Heatmaps of a slide that exist in this process and whose file was not closed."""
+    return [
+        layer
+        for layer in _overlays
+        if Path(layer.scores.slide_path) == Path(slide_path)
+        and not (isinstance(layer.scores, Heatmap) and layer.scores.closed)
+    ]
 
 
 def same_slide(one: Any, other: Any) -> bool:
@@ -58,7 +64,7 @@ class ScoreStatus:
 def _score(layer: HeatmapLayer, position: npt.ArrayLike) -> str:
     try:
         score = layer.score_at(position)
-    except (HpcHeatmapError, OSError, ValueError):
-        # The file was closed, or its disk is gone.
+    except (HpcHeatmapError, OSError, ValueError, KeyError):
+        # The file was closed meanwhile, or its disk is gone.
         return "unreachable"
     return "no score" if math.isnan(score) else f"{score:.3f}"

@@ -210,9 +210,9 @@ def test_a_study_of_200_slides_and_100000_lesions_stays_usable(window: Any, tmp_
     median_ms, worst_ms = heartbeat.stop()
     print({name: f"{1000 * s:.0f} ms" for name, s in taken.items()})
     print(f"event loop: median {median_ms:.0f} ms, worst {worst_ms:.0f} ms")
-    assert median_ms < 100
+    # Of processor time, with room for a machine that is busy with other things; beats are few.
+    assert np.median(heartbeat.worked_ms) < 100
     assert max(heartbeat.worked_ms) < 800
-    # Of processor time, with room for a machine that is busy with other things.
     assert max(taken.values()) < 2
 
 

@@ -53,6 +53,19 @@ def test_a_run_opens_its_slide_with_heatmap_and_lesions(landmark_run: hpc_heatma
     assert status["coordinates"].endswith(f"slide run {heatmap.score_at(centre):.3f}")
 
 
+def test_a_heatmap_whose_file_was_closed_is_none_of_its_slide(
+    landmark_run: hpc_heatmap.Run,
+) -> None:
+    _slide, heatmap, _outlines, points = open_in_napari(landmark_run.root)
+
+    def named() -> int:
+        return points.get_status((0, 0), world=True)["coordinates"].count(heatmap.name)
+
+    before = named()
+    heatmap.scores.close()
+    assert named() == before - 1
+
+
 def test_a_heatmap_alone_lies_where_it_does_with_its_run(
     landmark_run: hpc_heatmap.Run, tmp_path: Path
 ) -> None:

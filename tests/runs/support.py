@@ -122,6 +122,18 @@ def score_stamps(paths: RunPaths) -> dict[Path, tuple[int, int]]:
     return stamps
 
 
+def scored_groups(paths: RunPaths) -> set[tuple[str, int]]:
+    """Slide and number of every group that is scored, whatever file it is in."""
+    found = set()
+    for folder in (paths.root / "slides").iterdir():
+        files = SlidePaths(folder)
+        if files.slide_scores.exists():
+            found |= {(folder.name, group) for group in range(n_groups_of(files))}
+        else:
+            found |= {(folder.name, int(file.stem)) for file in files.scores.glob("*.h5")}
+    return found
+
+
 def unpack_scores(files: SlidePaths, into: Path | None = None) -> list[Path]:
     """Give each group a score file, as before the slide was stitched: in `into`, or in its place,
     where the one file is deleted then.

@@ -128,7 +128,8 @@ class Assault:
         assert found.keys() == self.undisturbed.results.keys()
         differing = [n for n in found if found[n] != self.undisturbed.results[n]]
         assert differing == []
-        assert drafts(self.root) == []
+        # A request to launch may come at any time, so nobody sweeps the draft of one.
+        assert [d for d in drafts(self.root) if not d.name.startswith(".launch-")] == []
         assert not paths.slide(SLIDE).scores.exists(), "all scores are in one file"
         assert not paths.failures.exists() or not list(paths.failures.iterdir())
         assert not paths.master.exists()

@@ -19,6 +19,7 @@ from runs.support import (
     make_slide,
     results,
     score_stamps,
+    scored_groups,
     unpack_scores,
 )
 
@@ -125,18 +126,17 @@ def test_cancel_while_running_keeps_what_is_done(done: Done, tmp_path: Path) -> 
     run = function_run(done.slides, tmp_path / "RUN")
 
     def cancel_once_scored(_: object) -> None:
-        if len(score_stamps(run.paths)) >= 2:
+        if len(scored_groups(run.paths)) >= 2:
             run.paths.cancelled.touch()
 
     model = FunctionClassifier(_slow_darkness, 32)
     with pytest.raises(Interrupted, match="cancelled"):
         run.resume(model=model, on_status=cancel_once_scored)
     assert run.status().state is State.CANCELLED
-    before, n_records = score_stamps(run.paths), len(read_records(run.paths))
-    assert len(before) >= 2 and drafts(run.root) == []
+    complete, n_records = scored_groups(run.paths), len(read_records(run.paths))
+    assert len(complete) >= 2 and drafts(run.root) == []
     assert not run.paths.failures.exists()
     assert finish(run).state is State.DONE
-    complete = {(f.parents[1].name, int(f.stem)) for f in before}
     again = {(r.slide, g) for r in read_records(run.paths)[n_records:] for g in r.groups}
     assert again and not again & complete
     assert results(run.paths, pixels=True) == done.results
@@ -145,7 +145,7 @@ def test_cancel_while_running_keeps_what_is_done(done: Done, tmp_path: Path) -> 
 def _slow_darkness(windows: Any) -> Any:
     import time
 
-    time.sleep(0.01)
+    time.sleep(0.03)
     return darkness(windows)
 
 

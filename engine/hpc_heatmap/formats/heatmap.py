@@ -296,6 +296,11 @@ class Heatmap:
         row = min(max(round((y_px - self.origin_px[1]) / self.step_px[1]), 0), rows - 1)
         return float(self.dataset()[row, column])
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return not self._file
+
     def close(self) -> None:
         """Close the file."""
         self._context.__exit__(None, None, None)
@@ -307,7 +312,7 @@ class Heatmap:
         self.close()
 
     def __repr__(self) -> str:
-        if not self._file:
+        if self.closed:
             return f"Heatmap({str(self.path)!r}, closed)"
         rows, columns = self.dataset().shape
         return f"Heatmap({str(self.path)!r}, {rows} x {columns}, step {self.step_px} px)"
