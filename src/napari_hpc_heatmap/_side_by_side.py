@@ -60,7 +60,7 @@ def toggle_side_by_side(viewer: ViewerModel) -> None:
     )
     before = _before[viewer] = _Before(viewer)
     if slide is not None:
-        before.copies = [_copy(slide, heatmap) for heatmap in heatmaps[1:]]
+        before.copies = [_copy(slide) for _ in heatmaps[1:]]
     for layer in viewer.layers:
         layer.visible = layer is slide or layer in heatmaps
     for copy in before.copies:
@@ -95,7 +95,7 @@ def _set_grid(viewer: ViewerModel, enabled: bool, stride: int) -> None:
     camera.zoom = zoom * columns / grid.actual_shape(viewer.layers)[1]
 
 
-def _copy(slide: SlideLayer, heatmap: HeatmapLayer) -> SlideLayer:
+def _copy(slide: SlideLayer) -> SlideLayer:
     """Another layer over the same levels: tiles are decoded and kept once for both."""
     return SlideLayer(slide.pyramid, name=f"{slide.name} again")
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import openslide
 import pytest
 import torch
-from chain import real_slide
 from models import descriptor
 from networks import network, spread
 
@@ -25,12 +23,6 @@ from hpc_heatmap.model.steps import Steps
 SIDE = 64
 FED = Descriptor(**descriptor(patch_size_pixels=SIDE))
 DEMO = Path(hpc_heatmap.__file__).parent / "demo_model" / "model.pt2"
-
-
-@pytest.fixture(scope="module")
-def pixels() -> np.ndarray:
-    with openslide.OpenSlide(real_slide("svs")) as slide:
-        return np.asarray(slide.read_region((900, 1300), 0, (512, 512)).convert("RGB"))
 
 
 def windows_of(pixels: np.ndarray, side: int, n: int, seed: int = 0) -> np.ndarray:

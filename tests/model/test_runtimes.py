@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import openslide
 import pytest
 import torch
-from chain import group, real_slide
+from chain import group
 from models import descriptor
 from networks import network, spread
 from slides import big_slide
@@ -44,13 +43,6 @@ EXACT = 1e-5
 FAMILIES = ("googlenet", "resnet", "vgg", "densenet", "mobile", "gated")
 FED = Descriptor(**descriptor(patch_size_pixels=SIDE))
 DEMO = Path(hpc_heatmap.__file__).parent / "demo_model" / "model.pt2"
-
-
-@pytest.fixture(scope="module")
-def pixels() -> np.ndarray:
-    """Tissue of the real slide, 512 x 512."""
-    with openslide.OpenSlide(real_slide("svs")) as slide:
-        return np.asarray(slide.read_region((900, 1300), 0, (512, 512)).convert("RGB"))
 
 
 @pytest.fixture(scope="module")

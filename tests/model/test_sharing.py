@@ -8,10 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import openslide
 import pytest
 import torch
-from chain import real_slide
 from models import descriptor
 from networks import network, spread
 
@@ -26,13 +24,6 @@ from hpc_heatmap.model.sharing import Sharing, reaches, share
 SIDE = 64
 EXACT = 1e-5
 FAMILIES = ("googlenet", "resnet", "vgg", "densenet", "mobile")
-
-
-@pytest.fixture(scope="module")
-def pixels() -> np.ndarray:
-    """Tissue of the real slide, 512 x 512."""
-    with openslide.OpenSlide(real_slide("svs")) as slide:
-        return np.asarray(slide.read_region((900, 1300), 0, (512, 512)).convert("RGB"))
 
 
 def plain_scores(made: torch.nn.Module, patch: np.ndarray, tops, lefts, side: int) -> np.ndarray:

@@ -9,10 +9,8 @@ All is tried on pixels of the run's own slides.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +21,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.classifier import EXACT, NetworkClassifier
 from hpc_heatmap.model.loading import network_of
+from hpc_heatmap.model.user_cache import cached_file, keep
 
 if TYPE_CHECKING:
     from hpc_heatmap.model.program import Program
@@ -307,11 +305,7 @@ class _Choice:
             known = json.loads(stored.read_text("utf-8"))
             return {name: float(known[name]) for name in ways}
         speeds = {name: self._speed(way) for name, way in ways.items()}
-        with contextlib.suppress(OSError):
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            partial = stored.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(speeds), "utf-8")
-            os.replace(partial, stored)
+        keep(stored, lambda partial: partial.write_text(json.dumps(speeds), "utf-8"))
         return speeds
 
     def _speed(self, way: Execution) -> float:
@@ -349,6 +343,4 @@ def _file_of(trial: Trial, ways: Mapping[str, Execution]) -> Path:
     asked += [version(way.runtime) for way in ways.values()]
     asked += [trial.batch_size, *ways]
     asked += [way.model_dump_json(include=_WAY) for way in ways.values()]
-    name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    folder = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
-    return folder / "trials" / f"{name}.json"
+    return cached_file("trials", json.dumps(asked), ".json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hpc_heatmap.digest import sha256_of
 from hpc_heatmap.errors import ModelError, ModelOutputError, UnsafeModelError, brief
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.archive import CONVERT, refuse_code
@@ -161,7 +161,7 @@ def _program_network(
 
         try:
             side = descriptor.resize_px or descriptor.patch_size_pixels
-            program = capture_model(path, _sha256(path), side)
+            program = capture_model(path, sha256_of(path), side)
         except CaptureError as error:
             raise ModelError(f"{path} cannot be written as a program: {error}.") from error
     return network_of(program, descriptor, execution, threads)
@@ -178,11 +178,6 @@ def network_of(
     from hpc_heatmap.model.runtime_network import RuntimeNetwork
 
     return RuntimeNetwork(program, execution, descriptor.normalization(), threads)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _network(path: Path, threads: int, channels_last: bool, traced: Path | None) -> Network:

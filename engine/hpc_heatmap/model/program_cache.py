@@ -6,17 +6,14 @@ Capturing runs the network twice, operator by operator: seconds, for each plan o
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from hpc_heatmap.errors import ModelError
 from hpc_heatmap.model.program import VERSION, Program
+from hpc_heatmap.model.user_cache import cached_file, keep
 
 __all__ = ["capture_model", "kept_program"]
 
@@ -76,25 +73,14 @@ def capture_model(path: Path, sha256: str, side_px: int, module: Any = None) -> 
         program = capture(TorchNetwork(path, 1).module if module is None else module, side_px)
     _captured.clear()
     _captured[sha256, side_px] = program
-    _keep(program, _file_of(sha256, side_px))
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as opened:
+            program.save(opened)
+
+    keep(_file_of(sha256, side_px), write)
     return program
 
 
-def _keep(program: Program, file: Path) -> None:
-    """Keep a program; where the cache cannot be written, it is captured again."""
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}")
-        try:
-            with partial.open("wb") as opened:
-                program.save(opened)
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
 def _file_of(sha256: str, side_px: int) -> Path:
-    asked = f"{VERSION} {version('torch')} {sha256} {side_px}"
-    name = hashlib.sha256(asked.encode()).hexdigest()
-    folder = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
-    return folder / "programs" / f"{name}.npz"
+    return cached_file("programs", f"{VERSION} {version('torch')} {sha256} {side_px}", ".npz")

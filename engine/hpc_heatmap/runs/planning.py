@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hpc_heatmap.digest import sha256_of
 from hpc_heatmap.errors import (
     MissingSpacingError,
     ModelError,
@@ -160,8 +160,8 @@ def _load_model(
     entry = ModelEntry(
         file=f"model{path.suffix}",
         source=os.path.abspath(path),
-        sha256=_sha256(path),
-        descriptor_sha256=_sha256(descriptor_path),
+        sha256=sha256_of(path),
+        descriptor_sha256=sha256_of(descriptor_path),
         name=descriptor.name or path.stem,
         lesion_class=descriptor.class_names[index],
         window_px=descriptor.patch_size_pixels,
@@ -175,11 +175,6 @@ def _lesion_index(descriptor: Descriptor, settings: RunSettings, path: Path) -> 
         return descriptor.lesion_index(settings.lesion_class)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _slide_entry(slide_id: str, path: Path, model: ModelEntry, settings: RunSettings) -> SlideEntry:

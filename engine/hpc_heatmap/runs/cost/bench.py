@@ -88,12 +88,10 @@ class Bench:
         self.n_p = run.settings.n_p(3 * (window_px + 2 * (window_px // 2)) ** 2)
         self._threads = threads
 
-    def change(self, settings: RunSettings | None = None, stride_px: int | None = None) -> None:
+    def change(self, settings: RunSettings, stride_px: int | None = None) -> None:
         """Go on with other settings, or at another stride; scores are dropped."""
-        changes = {"settings": settings or self.run.settings}
-        self.run = self.run.model_copy(
-            update=changes | ({"stride_px": stride_px} if stride_px else {})
-        )
+        stride_px = stride_px or self.run.stride_px
+        self.run = self.run.model_copy(update={"settings": settings, "stride_px": stride_px})
         write_run_file(self.paths.run_file, self.run)
         self._drop_scores()
 

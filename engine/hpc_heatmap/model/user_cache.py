@@ -1,0 +1,50 @@
+"""The user's cache: what was found out once. A loss costs time and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+__all__ = ["cached_file", "keep"]
+
+
+def cached_file(folder: str, asked: str, suffix: str) -> Path:
+    """Where the answer to what was asked is kept.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cache.
+    asked
+        All that the answer depends on.
+    suffix
+        Of the file, with its dot.
+    """
+    name = hashlib.sha256(asked.encode()).hexdigest()
+    cache = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
+    return cache / folder / f"{name}{suffix}"
+
+
+def keep(file: Path, write: Callable[[Path], object]) -> None:
+    """Keep an answer; where the cache cannot be written, it is found out again.
+
+    Parameters
+    ----------
+    file
+        It appears complete, or not at all.
+    write
+        Writes to the path that it gets.
+    """
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}")
+        try:
+            write(partial)
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
