@@ -12,6 +12,7 @@ from napari.utils.events import Event
 
 from napari_hpc_heatmap._contours import ContourLevel
 from napari_hpc_heatmap._heatmap_colours import COLOURS, heatmap_colormap, unlike
+from napari_hpc_heatmap._one_frame import OneFrame
 from napari_hpc_heatmap._score_status import ScoreStatus, overlays_of, remember_overlay
 from napari_hpc_heatmap._thumbnail import NearestThumbnail
 from napari_hpc_heatmap._world import World
@@ -51,7 +52,7 @@ class Look(StrEnum):
     CONTOUR = "contour"
 
 
-class HeatmapLayer(ScoreStatus, NearestThumbnail, Image):  # type: ignore[misc]
+class HeatmapLayer(ScoreStatus, NearestThumbnail, OneFrame, Image):  # type: ignore[misc]
     """The heatmap of one slide.
 
     Parameters

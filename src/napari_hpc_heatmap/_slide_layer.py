@@ -13,6 +13,7 @@ from napari.layers import Image
 from hpc_heatmap import Slide
 from napari_hpc_heatmap._colour_profile import to_srgb
 from napari_hpc_heatmap._main_thread import in_main_thread
+from napari_hpc_heatmap._one_frame import OneFrame
 from napari_hpc_heatmap._score_status import ScoreStatus
 from napari_hpc_heatmap._screen import Screen
 from napari_hpc_heatmap._slide_pyramid import SlidePyramid
@@ -23,7 +24,7 @@ from napari_hpc_heatmap._world import World
 __all__ = ["SlideLayer", "open_pyramid", "open_slide"]
 
 
-class SlideLayer(ScoreStatus, NearestThumbnail, Image):  # type: ignore[misc]
+class SlideLayer(ScoreStatus, NearestThumbnail, OneFrame, Image):  # type: ignore[misc]
     """One slide: multiscale, RGB, in micrometres where the spacing is known.
 
     What is drawn waits for tiles no longer than a user should; ``layer.data`` gives exact pixels.

@@ -61,3 +61,15 @@ def landmark_run(tmp_path_factory: pytest.TempPathFactory) -> hpc_heatmap.Run:
     run = hpc_heatmap.start_run([slide], model, folder / "run", settings=settings)
     run.resume(model=model)
     return run
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, qtbot):
+    """A viewer with nothing around its canvas that could change the canvas's size."""
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_viewer
+    window.dockLayerControls.setVisible(False)
+    window.dockLayerList.setVisible(False)
+    viewer.window._qt_window.statusBar().setVisible(False)
+    qtbot.wait(200)
+    return viewer

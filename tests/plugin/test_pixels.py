@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from plugin.canvas_support import settle
 from slides import LANDMARK_RGB, TISSUE_RGB, landmark_slide
 
 from napari_hpc_heatmap._overlay import HeatmapLayer, Look
@@ -51,31 +51,6 @@ class Disc:
 def slide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pixels") / "slide.tiff"
     return landmark_slide(path, *SIZE_PX, LANDMARK_PX, RADIUS_PX, downsamples=(1, 4, 16))
-
-
-@pytest.fixture
-def viewer(make_napari_viewer, qtbot):
-    """A viewer with nothing around its canvas that could change the canvas's size."""
-    viewer = make_napari_viewer(show=True)
-    window = viewer.window._qt_viewer
-    window.dockLayerControls.setVisible(False)
-    window.dockLayerList.setVisible(False)
-    viewer.window._qt_window.statusBar().setVisible(False)
-    qtbot.wait(200)
-    return viewer
-
-
-def settle(viewer, qtbot) -> np.ndarray:
-    """Let napari draw until nothing more comes; gives the canvas."""
-    deadline = time.monotonic() + 60
-    viewer.screenshot(flash=False)
-    while True:
-        qtbot.wait(20)
-        if all(getattr(layer, "is_complete", True) for layer in viewer.layers):
-            break
-        assert time.monotonic() < deadline
-    viewer.screenshot(flash=False)
-    return viewer.screenshot(flash=False)[..., :3].astype(int)
 
 
 def on_canvas(viewer, position_px, spacing_um: float, shape) -> np.ndarray:
