@@ -19,6 +19,9 @@ __all__ = ["ProgramNetwork", "has_bfloat16"]
 
 Floats = npt.NDArray[np.float32]
 
+#: Windows that torch does at once: more of them only move more memory.
+_AT_ONCE = 8
+
 
 class ProgramNetwork:
     """A program on the CPU; batches lie channels last.
@@ -69,7 +72,8 @@ class ProgramNetwork:
     def __call__(self, batch: Floats) -> Floats:
         """Logits of a normalised batch (n, 3, height, width)."""
         with torch.inference_mode():
-            return _array(self._steps.run({INPUT: self._tensor(batch)}))
+            parts = self._tensor(batch).split(_AT_ONCE)
+            return np.concatenate([_array(self._steps.run({INPUT: part})) for part in parts])
 
     def patch_logits(
         self, patch: Floats, windows: tuple[int, int], stride_px: int, batch_size: int

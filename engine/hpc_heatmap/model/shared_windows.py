@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from hpc_heatmap.model.program import CONVOLUTION, Step
-from hpc_heatmap.model.sharing import Axes, Sharing, kernels, reaches, rounds_up
+from hpc_heatmap.model.sharing import MAX_POOL, Axes, Sharing, kernels, reaches, rounds_up
 from hpc_heatmap.model.steps import Steps
 from hpc_heatmap.model.window_parts import End, Piece, Stretch, stretch, width, window_stretch
 
@@ -121,7 +121,7 @@ class SharedWindows:
         inputs: dict[str, torch.Tensor] = {}
         padding = [0, 0]
         # Where a pool looks beyond the border it finds nothing, not a zero.
-        is_max = step.op == "aten.max_pool2d.default"
+        is_max = step.op == MAX_POOL
         for name in step.inputs:
             given = self._reach[name]
             stretches = tuple(
@@ -136,9 +136,7 @@ class SharedWindows:
             x = inputs[step.inputs[0]]
             size, stride = list(step.args[1]), [taken[0].stride, taken[1].stride]
             if is_max:
-                dilation = step.args[4] if len(step.args) > 4 else 1
-                ceil = rounds_up(step)
-                return torch.max_pool2d(x, size, stride, padding, dilation, ceil)
+                return self._steps.max_pool(step, x, padding)
             return torch.nn.functional.avg_pool2d(x, size, stride, padding, rounds_up(step))
         return self._steps.call(step, inputs.__getitem__, 1)
 

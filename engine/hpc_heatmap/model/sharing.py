@@ -69,6 +69,14 @@ class Kernel(NamedTuple):
     stride: int
     padding: int
 
+    def results(self, n: int, ceil: bool = False) -> int:
+        """How many results `n` numbers give; with `ceil` the last may look beyond the padding."""
+        room = n + 2 * self.padding - self.size
+        count = room // self.stride + 1
+        if ceil and room % self.stride and count * self.stride < n + self.padding:
+            count += 1
+        return count
+
 
 class Reach(NamedTuple):
     """One axis of a step's result in a window.
@@ -98,9 +106,7 @@ class Reach(NamedTuple):
         """The same after a convolution or pool; None where its border spoils everything."""
         size, stride, padding = kernel
         room = self.n + 2 * padding - size
-        n = -(-room // stride) + 1 if ceil else room // stride + 1
-        if ceil and (n - 1) * stride >= self.n + padding:
-            n -= 1
+        n = kernel.results(self.n, ceil)
         low = -(-(self.low + padding) // stride)
         first_spoilt = (self.n - self.high + padding - size) // stride + 1
         high = n - first_spoilt

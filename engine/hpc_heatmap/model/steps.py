@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from hpc_heatmap.errors import ModelError
+from hpc_heatmap.model.max_pool import max_pool
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step
+from hpc_heatmap.model.sharing import MAX_POOL, kernels, rounds_up
 
 __all__ = ["Steps"]
-
-#: Results no wider than this are convolved by torch's own kernel: oneDNN's on reordered weights is
-#: half as fast on them.
-_NARROW_PX = 3
 
 
 @dataclass
@@ -34,31 +32,19 @@ class Steps:
     program: Program
     dtype: torch.dtype = torch.float32
     _weights: dict[str, torch.Tensor] = field(init=False, repr=False)
-    _packed: dict[str, torch.Tensor] = field(init=False, repr=False)
+    _packed: dict[tuple[str, tuple[int, ...]], torch.Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._weights = {
-            name: torch.from_numpy(np.ascontiguousarray(array)).to(self.dtype)
-            if array.dtype == np.float32
-            else torch.from_numpy(np.ascontiguousarray(array))
+            name: self._laid(torch.from_numpy(np.ascontiguousarray(array)))
             for name, array in self.program.weights.items()
         }
         self._packed = {}
-        for step in self.program.steps:
-            if step.op == CONVOLUTION:
-                self._pack(step)
 
-    def _pack(self, step: Step) -> None:
-        """Lay the weights of a convolution as its kernel wants them, once."""
-        _, weight, _, stride, padding, dilation, groups = step.args
-        tensor = self._weights[weight["weight"]]
-        self._weights[weight["weight"]] = tensor.contiguous(memory_format=torch.channels_last)
-        if torch.backends.mkldnn.is_available():
-            side = self.program.side_px // 8
-            example = [8, tensor.shape[1] * groups, max(side, 16), max(side, 16)]
-            self._packed[step.name] = torch._C._nn.mkldnn_reorder_conv2d_weight(
-                tensor.to_mkldnn(), padding, stride, dilation, groups, example
-            )
+    def _laid(self, array: torch.Tensor) -> torch.Tensor:
+        if array.dtype == torch.float32:
+            array = array.to(self.dtype)
+        return array.contiguous(memory_format=torch.channels_last) if array.ndim == 4 else array
 
     def run(
         self,
@@ -95,6 +81,8 @@ class Steps:
         """Do one step."""
         if step.op == CONVOLUTION:
             return self.convolve(step, value_of(step.args[0]["step"]), step.args[4])
+        if step.op == MAX_POOL:
+            return self.max_pool(step, value_of(step.args[0]["step"]))
         args = self._resolve(step.args, value_of, windows)
         return args[0][args[1]] if step.op == "getitem" else _operator(step.op)(*args)
 
@@ -102,15 +90,41 @@ class Steps:
         """A convolution with a padding of one's own."""
         _, weight, bias, stride, _, dilation, groups = step.args
         offset = None if bias is None else self._weights[bias["weight"]]
-        packed = self._packed.get(step.name)
-        if packed is None or min(x.shape[2:]) <= _NARROW_PX + packed.shape[3] - 1:
+        if not torch.backends.mkldnn.is_available():
             kernel = self._weights[weight["weight"]]
             result = torch.conv2d(x, kernel, offset, stride, padding, dilation, groups)
             return torch.relu_(result) if step.relu else result
         fused = "relu" if step.relu else "none"
+        packed = self._packed_for(step, x.shape, padding)
         return torch.ops.mkldnn._convolution_pointwise(
             x, packed, offset, list(padding), stride, dilation, groups, fused, [], ""
         )
+
+    def _packed_for(self, step: Step, shape: torch.Size, padding: Sequence[int]) -> torch.Tensor:
+        """Weights of a convolution, laid as its kernel wants them for an input's shape.
+
+        Laid for another shape, they may be laid anew with each call, which can take ten times as
+        long as the convolution.
+        """
+        key = step.name, shape[1:]
+        if key not in self._packed:
+            _, weight, _, stride, _, dilation, groups = step.args
+            self._packed[key] = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                self._weights[weight["weight"]].to_mkldnn(),
+                list(padding), stride, dilation, groups, list(shape),
+            )  # fmt: skip
+        return self._packed[key]
+
+    def max_pool(
+        self, step: Step, x: torch.Tensor, padding: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """A max pool, with a padding of one's own where one is given."""
+        given = kernels(step, self.program)
+        assert given is not None
+        own = padding or [kernel.padding for kernel in given]
+        taken = [kernel._replace(padding=p) for kernel, p in zip(given, own, strict=True)]
+        dilation = step.args[4] if len(step.args) > 4 else (1, 1)
+        return max_pool(x, taken, dilation, rounds_up(step))
 
     def _resolve(self, tree: Any, value_of: Callable[[str], torch.Tensor], windows: int) -> Any:
         if isinstance(tree, dict):
