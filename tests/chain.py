@@ -8,8 +8,8 @@ import pytest
 
 from hpc_heatmap.formats.group_file import open_groups
 from hpc_heatmap.formats.heatmap import Heatmap
-from hpc_heatmap.formats.lookup import read_lookup
 from hpc_heatmap.formats.paths import SlidePaths
+from hpc_heatmap.formats.score_file import open_scores, pack_scores, remove_packed, write_scores
 from hpc_heatmap.model import Classifier
 from hpc_heatmap.settings import RunSettings
 from hpc_heatmap.stages.grouping import GroupingInput, group_slide
@@ -42,12 +42,14 @@ def score_and_stitch(paths: SlidePaths, classifier: Classifier, stride_px: int) 
     """Score the groups of a folder at a stride and open the stitched heatmap."""
     with open_groups(paths.groups) as groups:
         geometry = groups.header.geometry(stride_px)
-        scores = [
-            score_group(groups.read(index), geometry, classifier)[0]
-            for index in range(groups.header.n_groups)
-        ]
-    given = {"window_px": geometry.window_px}
-    stitch(paths.heatmap, geometry, read_lookup(paths.lookup), scores.__getitem__, given)
+        for index in range(groups.header.n_groups):
+            scores, _ = score_group(groups.read(index), geometry, classifier)
+            write_scores(paths.group_scores(index), scores)
+        pack_scores(paths, groups.header.n_groups, groups.header.n_patches)
+    with open_scores(paths.slide_scores) as packed:
+        stitch(paths.heatmap, geometry, packed, {"window_px": geometry.window_px})
+    remove_packed(paths)
+    paths.slide_scores.unlink()
     return Heatmap(paths.heatmap)
 
 

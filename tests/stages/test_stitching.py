@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc_heatmap.cells import CellTable
-from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.heatmap import Heatmap
-from hpc_heatmap.formats.score_file import GroupScores, read_scores, write_scores
+from hpc_heatmap.formats.paths import SlidePaths
+from hpc_heatmap.formats.score_file import GroupScores, open_scores, pack_scores, write_scores
 from hpc_heatmap.geometry import Geometry
 from hpc_heatmap.stages.stitching import stitch
 
@@ -38,15 +37,11 @@ def scores_of(geometry, cells):
 
 
 def stitched(geometry, group_of_cell, folder):
-    """Write the score files of a grid of group numbers (-1 for background) and stitch them."""
-    cells = np.argwhere(np.ones_like(group_of_cell)).astype(np.int32)
-    group = group_of_cell.ravel().astype(np.int32)
+    """Stitch the scores of a grid of group numbers (-1 for background), one group after another."""
     rng = np.random.default_rng(0)
-    for index in set(group[group >= 0].tolist()):
-        members = rng.permutation(cells[group == index])
-        write_scores(folder / f"{index}.h5", scores_of(geometry, members))
-    table = CellTable(cells, (group >= 0).astype(np.float32), group)
-    stitch(folder / "heatmap.h5", geometry, table, lambda k: read_scores(folder / f"{k}.h5"), {})
+    groups = [np.argwhere(group_of_cell == k) for k in range(group_of_cell.max() + 1)]
+    cells = np.concatenate([np.empty((0, 2), int), *map(rng.permutation, groups)])
+    stitch(folder / "heatmap.h5", geometry, scores_of(geometry, cells.astype(np.int32)), {})
     with Heatmap(folder / "heatmap.h5") as heatmap:
         return heatmap.dataset()[:]
 
@@ -76,9 +71,9 @@ def test_any_split_of_cells_into_groups_restores_the_function(data):
     np.testing.assert_array_equal(found, expected_of(geometry, group_of_cell))
 
 
-@pytest.mark.parametrize("kept_bytes", [1, 2**25])
-def test_a_heatmap_of_several_blocks(tmp_path, kept_bytes, monkeypatch):
-    monkeypatch.setattr("hpc_heatmap.stages.stitching._BYTES_IN_MEMORY", kept_bytes)
+@pytest.mark.parametrize("piece_bytes", [1, 10_000, 2**20])
+def test_a_heatmap_of_several_blocks(tmp_path, piece_bytes, monkeypatch):
+    monkeypatch.setattr("hpc_heatmap.stages.stitching._PIECE_BYTES", piece_bytes)
     monkeypatch.setattr("hpc_heatmap.formats.heatmap.BLOCK", 64)
     monkeypatch.setattr("hpc_heatmap.formats.heatmap.CHUNK", 32)
     geometry = Geometry(1900, 2300, 224, 9)
@@ -93,23 +88,25 @@ def test_unreadable_patches_have_no_score(tmp_path):
     cells = np.argwhere(np.ones((2, 2))).astype(np.int32)
     scores = scores_of(geometry, cells)
     scores.scores[2], scores.readable[2] = np.nan, False
-    write_scores(tmp_path / "0.h5", scores)
-    table = CellTable(cells, np.ones(4, np.float32), np.zeros(4, np.int32))
-    stitch(tmp_path / "h.h5", geometry, table, lambda k: read_scores(tmp_path / f"{k}.h5"), {})
+    stitch(tmp_path / "h.h5", geometry, scores, {})
     with Heatmap(tmp_path / "h.h5") as heatmap:
         found = np.isnan(heatmap.dataset()[:])
     group_of_cell = np.array([[0, 0], [-1, 0]])
     np.testing.assert_array_equal(found, np.isnan(expected_of(geometry, group_of_cell)))
 
 
-def test_a_missing_score_file_is_named(tmp_path):
-    table = CellTable(np.zeros((1, 2), np.int32), np.ones(1, np.float32), np.zeros(1, np.int32))
-    with pytest.raises(FormatError, match=r"7\.h5"):
-        stitch(
-            tmp_path / "h.h5", Geometry(448, 448, 224, 64), table,
-            lambda _: read_scores(tmp_path / "7.h5"), {},
-        )  # fmt: skip
-    assert not (tmp_path / "h.h5").exists()
+def test_scores_of_a_file_are_those_in_memory(tmp_path):
+    geometry = Geometry(1900, 2300, 224, 64)
+    group_of_cell = np.arange(11 * 9).reshape(11, 9) % 7 - 1
+    files = SlidePaths(tmp_path)
+    for group in range(6):
+        cells = np.argwhere(group_of_cell == group).astype(np.int32)
+        write_scores(files.group_scores(group), scores_of(geometry, cells))
+    pack_scores(files, 6, int((group_of_cell >= 0).sum()))
+    with open_scores(files.slide_scores) as scores:
+        stitch(files.heatmap, geometry, scores, {})
+    with Heatmap(files.heatmap) as heatmap:
+        np.testing.assert_array_equal(heatmap.dataset()[:], expected_of(geometry, group_of_cell))
 
 
 STITCH_ALONE = """
@@ -117,18 +114,23 @@ STITCH_ALONE = """
     from pathlib import Path
     import numpy as np
     from hpc_heatmap.cells import tabulate_cells
-    from hpc_heatmap.formats.score_file import GroupScores, read_scores, write_scores
+    from hpc_heatmap.formats.paths import SlidePaths
+    from hpc_heatmap.formats.score_file import (
+        GroupScores, open_scores, pack_scores, write_scores
+    )
     from hpc_heatmap.geometry import Geometry
     from hpc_heatmap.stages.stitching import stitch
 
     width, height, n_p, folder = *map(int, sys.argv[1:4]), Path(sys.argv[4])
     geometry = Geometry(width, height, 224, 16)
     table = tabulate_cells(np.ones((geometry.y.n_cells, geometry.x.n_cells)), 0.05, n_p)
+    files = SlidePaths(folder)
     members = [table.cells[table.group == index] for index in range(table.n_groups)]
     block = np.tile(np.linspace(0, 1, 14, dtype=np.float32), (1, 14, 1))
     for index, cells in enumerate(members):
         scores = np.repeat(block, len(cells), axis=0)
-        write_scores(folder / f"{index}.h5", GroupScores(cells, scores, np.ones(len(cells), bool)))
+        readable = np.ones(len(cells), bool)
+        write_scores(files.group_scores(index), GroupScores(cells, scores, readable))
 
     def memory(name):
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -136,7 +138,9 @@ STITCH_ALONE = """
 
     Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmHWM")
-    stitch(folder / "h.h5", geometry, table, lambda k: read_scores(folder / f"{k}.h5"), {})
+    pack_scores(files, table.n_groups, table.n_patches)
+    with open_scores(files.slide_scores) as scores:
+        stitch(files.heatmap, geometry, scores, {})
     print(json.dumps({"shape": geometry.shape, "groups": len(members), "before": before,
                       "peak": memory("VmHWM")}))
 """

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpc_heatmap.cells import Cells
+from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.hdf5 import open_for_reading, open_for_writing
 from hpc_heatmap.formats.paths import SlidePaths
 
@@ -84,12 +85,12 @@ def read_scores(path: Path) -> GroupScores:
     """
     with open_for_reading(path, KIND, VERSION) as file:
         return GroupScores(
-            np.asarray(file["cells"]),
-            np.asarray(file["scores"]),
-            np.asarray(file["readable"]),
+            file["cells"][()],
+            file["scores"][()],
+            file["readable"][()],
             # Files of before stains were normalised have none.
             int(file.attrs.get("raw_patches", 0)),
-            np.asarray(file["refined"]) if "refined" in file else None,
+            file["refined"][()] if "refined" in file else None,
         )
 
 
@@ -98,11 +99,18 @@ def has_scores(files: SlidePaths, group: int) -> bool:
     return files.group_scores(group).exists() or files.slide_scores.exists()
 
 
-def pack_scores(files: SlidePaths, n_groups: int) -> int:
+def pack_scores(files: SlidePaths, n_groups: int, n_cells: int) -> int:
     """Write the scores of all groups of a slide into one file; gives the bytes that were read.
 
     The groups' own files stay until :func:`remove_packed`. Where the one file is there already,
     nothing is done.
+
+    Parameters
+    ----------
+    files
+        The slide's.
+    n_groups, n_cells
+        Its groups, and the tissue cells of all of them.
 
     Raises
     ------
@@ -113,31 +121,39 @@ def pack_scores(files: SlidePaths, n_groups: int) -> int:
     """
     if files.slide_scores.exists():
         return 0
-    each = [files.group_scores(group) for group in range(n_groups)]
-    counts, shapes, adaptive = [], set(), False
-    for path in each:
-        with open_for_reading(path, KIND, VERSION) as file:
-            counts.append(len(file["cells"]))
-            shapes.add(file["scores"].shape[1:])
-            adaptive |= "refined" in file
-    start = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    n = int(start[-1])
-    raw = np.zeros(n_groups, np.int32)
+    bytes_read, stop = 0, 0
+    start, raw = [0], []
     with open_for_writing(files.slide_scores, SLIDE_KIND, VERSION) as file:
-        cells = file.create_dataset("cells", (n, 2), np.int32)
-        values = file.create_dataset("scores", (n, *shapes.pop()), np.float32)
-        readable = file.create_dataset("readable", n, bool)
-        refined = file.create_dataset("refined", n, bool) if adaptive else None
-        for group, path in enumerate(each):
+        for path in map(files.group_scores, range(n_groups)):
             scores = read_scores(path)
-            mine = slice(start[group], start[group + 1])
-            cells[mine], values[mine], readable[mine] = scores.cells, scores.scores, scores.readable
-            if refined is not None:
-                refined[mine] = scores.refined
-            raw[group] = scores.raw_patches
-        file.create_dataset("group_start", data=start)
-        file.create_dataset("raw_patches", data=raw)
-    return sum(path.stat().st_size for path in each)
+            if not stop:
+                datasets = _create_datasets(file, n_cells, scores)
+            mine = slice(stop, stop := stop + len(scores.cells))
+            if stop > n_cells:
+                break
+            for name, dataset in datasets.items():
+                dataset[mine] = getattr(scores, name)
+            start.append(stop)
+            raw.append(scores.raw_patches)
+            bytes_read += path.stat().st_size
+        if stop != n_cells:
+            raise FormatError(
+                f"{files.scores} has scores of other cells than the slide's {n_cells}: delete it "
+                "and `hpc-heatmap resume` the run."
+            )
+        file.create_dataset("group_start", data=np.array(start, np.int64))
+        file.create_dataset("raw_patches", data=np.array(raw, np.int32))
+    return bytes_read
+
+
+def _create_datasets(file: h5py.File, n_cells: int, like: GroupScores) -> dict[str, h5py.Dataset]:
+    """Room for the scores of all cells of a slide, by the names of what its groups have."""
+    values = {name: getattr(like, name) for name in ("cells", "scores", "readable", "refined")}
+    return {
+        name: file.create_dataset(name, (n_cells, *array.shape[1:]), array.dtype)
+        for name, array in values.items()
+        if array is not None
+    }
 
 
 def remove_packed(files: SlidePaths) -> None:
@@ -151,14 +167,28 @@ class SlideScores:
 
     Attributes
     ----------
+    scores
+        (n, rows, columns) of all cells, as an HDF5 dataset; see :class:`GroupScores`.
     raw_patches
-        (groups,) of each group, see :class:`GroupScores`.
+        (groups,) of each group.
     """
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
-        self._start = np.asarray(file["group_start"])
-        self.raw_patches: npt.NDArray[np.int32] = np.asarray(file["raw_patches"])
+        self._start = file["group_start"][()]
+        self.scores: h5py.Dataset = file["scores"]
+        self.raw_patches: npt.NDArray[np.int32] = file["raw_patches"][()]
+
+    @property
+    def cells(self) -> Cells:
+        """(n, 2) row and column of all cells, those of a group one after another."""
+        cells: Cells = self._file["cells"][()]
+        return cells
+
+    @property
+    def refined(self) -> npt.NDArray[np.bool_] | None:
+        """(n,) False for cells that were scored at the coarse stride alone; None as in a group."""
+        return self._file["refined"][()] if "refined" in self._file else None
 
     def group(self, group: int) -> GroupScores:
         """Read the scores of a group."""
@@ -166,7 +196,7 @@ class SlideScores:
         file = self._file
         return GroupScores(
             file["cells"][mine],
-            file["scores"][mine],
+            self.scores[mine],
             file["readable"][mine],
             int(self.raw_patches[group]),
             file["refined"][mine] if "refined" in file else None,

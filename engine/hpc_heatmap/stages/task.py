@@ -298,7 +298,6 @@ def _stitch(
     """
     from hpc_heatmap.formats.heatmap import Heatmap
     from hpc_heatmap.formats.lesion_files import write_lesions_csv, write_lesions_geojson
-    from hpc_heatmap.formats.lookup import read_lookup
     from hpc_heatmap.formats.score_file import open_scores, pack_scores, remove_packed
     from hpc_heatmap.formats.slide_summary import read_summary
     from hpc_heatmap.slide import Slide
@@ -309,7 +308,7 @@ def _stitch(
 
     files = paths.slide(entry.id)
     summary = read_summary(files.summary)
-    work.bytes_read = pack_scores(files, summary.n_groups)
+    work.bytes_read = pack_scores(files, summary.n_groups, summary.n_patches)
     with Slide(entry.path, spacing_um=run.settings.spacing) as slide:
         view = slide.view(run.model.requested_spacing_um)
         if not files.heatmap.exists():
@@ -328,15 +327,7 @@ def _stitch(
             geometry = slide_geometry(view, run.model.window_px, run.stride_px)
             with open_scores(files.slide_scores) as scores:
                 attributes["raw_patches"] = int(scores.raw_patches.sum())
-                stitch(
-                    files.heatmap,
-                    geometry,
-                    read_lookup(files.lookup),
-                    scores.group,
-                    attributes,
-                    go_on,
-                    adaptive=run.settings.adaptive,
-                )
+                stitch(files.heatmap, geometry, scores, attributes, go_on)
             work.bytes_read += files.slide_scores.stat().st_size
         remove_packed(files)
         with Heatmap(files.heatmap) as heatmap:
