@@ -21,6 +21,8 @@ class Execution(BaseModel):
     runtime: Literal["torch", "onnxruntime", "openvino"] = "torch"
     #: In which numbers the program computes.
     precision: Literal["float32", "bfloat16"] = "float32"
+    #: Whether torch does convolutions of 3 x 3 with fewer multiplications.
+    winograd: bool = False
     #: Results of steps that the runtime keeps as bytes: number = scale * (byte - zero).
     levels: dict[str, tuple[float, int]] = {}
     #: Whether the windows of a patch share their early layers, at strides at which it pays.

@@ -91,3 +91,16 @@ def test_a_program_is_captured_once_by_a_user(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(program_cache, "_captured", {})
     assert program_copy(DEMO, "a sha", fed) == first
+
+
+def test_fewer_multiplications_are_left_where_they_round_too_much(monkeypatch):
+    """A model may be so sensitive that its scores change: here the points are as bad as can be."""
+    from hpc_heatmap.model import winograd
+
+    plain = load_classifier(DEMO, read_descriptor(DEMO.with_suffix(".json")), channels_last=True)
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 1)
+    assert choose_execution(plain, trial_of(DEMO, 96, 192)).winograd
+    monkeypatch.setattr(winograd, "_POINTS", (0.0, 1.0, -1.0, 1000.0, -1000.0))
+    chosen = choose_execution(plain, trial_of(DEMO, 96, 192))
+    assert chosen.backend == "program" and not chosen.winograd
+    assert chosen.difference <= 1e-5

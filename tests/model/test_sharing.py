@@ -55,8 +55,10 @@ def built(pixels) -> Callable[[str], tuple[torch.nn.Module, Program]]:
     return build
 
 
-def classifier_of(program: Program, cut: Sharing | None, stride: int = 16) -> NetworkClassifier:
-    execution = Execution(backend="program", stride_px=stride)
+def classifier_of(
+    program: Program, cut: Sharing | None, stride: int = 16, *, winograd: bool = False
+) -> NetworkClassifier:
+    execution = Execution(backend="program", stride_px=stride, winograd=winograd)
     if cut is not None:
         execution = execution.model_copy(update={"cut": cut.cut, "jump_px": cut.jump_px})
     return NetworkClassifier(
@@ -79,9 +81,17 @@ def cuts_of(program: Program, stride: int) -> list[str]:
     return found
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "winograd"])
+def winograd(request, monkeypatch) -> bool:
+    """Whether all convolutions of 3 x 3 are done with fewer multiplications, small ones too."""
+    monkeypatch.setattr("hpc_heatmap.model.winograd._LEAST_CHANNELS", 1)
+    monkeypatch.setattr("hpc_heatmap.model.winograd._LEAST_GAIN", 0)
+    return request.param
+
+
 @pytest.mark.parametrize("stride", [16, 32, 48, 64])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_shared_windows_are_the_plain_loops(family, stride, built, pixels):
+def test_shared_windows_are_the_plain_loops(family, stride, winograd, built, pixels):
     made, program = built(family)
     patch = pixels[:256, :320]
     tops = list(range(stride // 2, 256 - SIDE + 1, stride))
@@ -90,14 +100,14 @@ def test_shared_windows_are_the_plain_loops(family, stride, built, pixels):
     assert np.ptp(expected) > 0.1
     found = share(program, stride, len(lefts))
     assert found is not None
-    classifier = classifier_of(program, found, stride)
+    classifier = classifier_of(program, found, stride, winograd=winograd)
     assert classifier.shares(stride)
     batches = list(classifier.patch_scores(classifier.prepare(patch), tops, lefts, stride, 32))
     np.testing.assert_allclose(np.concatenate(batches), expected, atol=EXACT, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_cut_gives_the_same(family, built, pixels):
+def test_every_cut_gives_the_same(family, winograd, built, pixels):
     """Not only the one that is chosen, with fewer windows too: one row, one column, one alone."""
     _, program = built(family)
     alone = classifier_of(program, None)
@@ -110,7 +120,7 @@ def test_every_cut_gives_the_same(family, built, pixels):
         assert len(cuts) >= 4
         for name in cuts:
             jump = max(a.jump for a in reaches(program)[name])
-            shared = classifier_of(program, Sharing(name, jump, 1.0))
+            shared = classifier_of(program, Sharing(name, jump, 1.0), winograd=winograd)
             scores = np.concatenate(list(shared.shared_scores(prepared, tops, lefts, 16, 5)))
             np.testing.assert_allclose(scores, expected, atol=EXACT, rtol=0, err_msg=name)
 

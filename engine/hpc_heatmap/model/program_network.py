@@ -53,7 +53,7 @@ class ProgramNetwork:
         self._execution, self._rest_of = execution, rest_of
         self._shared: dict[int, SharedWindows | None] = {}
         with torch.inference_mode():
-            self._steps = Steps(program, self._dtype)
+            self._steps = Steps(program, self._dtype, execution.winograd)
 
     def shared(self, stride_px: int) -> SharedWindows | None:
         """What scores the windows of a patch together at a stride; None where that does not pay."""

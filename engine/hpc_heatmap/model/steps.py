@@ -13,6 +13,7 @@ from hpc_heatmap.errors import ModelError
 from hpc_heatmap.model.max_pool import max_pool
 from hpc_heatmap.model.program import CONVOLUTION, Program, Step
 from hpc_heatmap.model.sharing import MAX_POOL, kernels, rounds_up
+from hpc_heatmap.model.winograd import Winograd, pays
 
 __all__ = ["Steps"]
 
@@ -27,19 +28,24 @@ class Steps:
         What to do.
     dtype
         In which numbers: float32, or bfloat16 where the processor has it.
+    winograd
+        Whether convolutions of 3 x 3 are done with fewer multiplications where that pays.
     """
 
     program: Program
     dtype: torch.dtype = torch.float32
+    winograd: bool = False
     _weights: dict[str, torch.Tensor] = field(init=False, repr=False)
     _packed: dict[tuple[str, tuple[int, ...]], torch.Tensor] = field(init=False, repr=False)
+
+    _changed: dict[str, Winograd] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._weights = {
             name: self._laid(torch.from_numpy(np.ascontiguousarray(array)))
             for name, array in self.program.weights.items()
         }
-        self._packed = {}
+        self._packed, self._changed = {}, {}
 
     def _laid(self, array: torch.Tensor) -> torch.Tensor:
         if array.dtype == torch.float32:
@@ -89,9 +95,12 @@ class Steps:
     def convolve(self, step: Step, x: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
         """A convolution with a padding of one's own."""
         _, weight, bias, stride, _, dilation, groups = step.args
+        kernel = self._weights[weight["weight"]]
         offset = None if bias is None else self._weights[bias["weight"]]
+        plain = (*stride, *dilation, groups) == (1, 1, 1, 1, 1)
+        if self.winograd and plain and pays(x.shape, kernel.shape, padding):
+            return self._winograd(step, kernel, offset)(x, padding)
         if not torch.backends.mkldnn.is_available():
-            kernel = self._weights[weight["weight"]]
             result = torch.conv2d(x, kernel, offset, stride, padding, dilation, groups)
             return torch.relu_(result) if step.relu else result
         fused = "relu" if step.relu else "none"
@@ -99,6 +108,11 @@ class Steps:
         return torch.ops.mkldnn._convolution_pointwise(
             x, packed, offset, list(padding), stride, dilation, groups, fused, [], ""
         )
+
+    def _winograd(self, step: Step, kernel: torch.Tensor, offset: torch.Tensor | None) -> Winograd:
+        if step.name not in self._changed:
+            self._changed[step.name] = Winograd(kernel, offset, step.relu)
+        return self._changed[step.name]
 
     def _packed_for(self, step: Step, shape: torch.Size, padding: Sequence[int]) -> torch.Tensor:
         """Weights of a convolution, laid as its kernel wants them for an input's shape.
