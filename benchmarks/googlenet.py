@@ -1,7 +1,7 @@
 """A network of GoogLeNet's size, 3 GFLOP a window of 224 px, with random weights.
 
-Its batch norms know what generated tissue looks like: numbers that fade from layer to layer would be
-the same in whatever way they are computed. Random weights tell windows apart much worse than
+Its batch norms know what generated tissue looks like: numbers that fade from layer to layer would
+be the same in whatever way they are computed. Random weights tell windows apart much worse than
 trained ones, so scores are spread around 0.5 no wider than that bfloat16 changes them by 0.01.
 """
 
