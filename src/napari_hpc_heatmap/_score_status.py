@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from hpc_heatmap import Heatmap
 from hpc_heatmap.errors import HpcHeatmapError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def overlays_of(slide_path: str | Path) -> list[HeatmapLayer]:
         layer
         for layer in _overlays
         if Path(layer.scores.slide_path) == Path(slide_path)
-        and not (isinstance(layer.scores, Heatmap) and layer.scores.closed)
+        and not getattr(layer.scores, "closed", False)
     ]
 
 

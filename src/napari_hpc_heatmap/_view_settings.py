@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from napari_hpc_heatmap._decoding import DecodingThreads
 from napari_hpc_heatmap._tile_cache import TileCache
@@ -34,6 +36,8 @@ class ViewSettings:
 
 def view_settings() -> ViewSettings:
     """Settings as they are now; the defaults where napari does not know the plugin."""
+    if not _may_be_chosen():
+        return ViewSettings()
     from napari.settings import get_plugin_settings
 
     try:
@@ -41,6 +45,23 @@ def view_settings() -> ViewSettings:
     except (KeyError, AttributeError):
         return ViewSettings()
     return ViewSettings(chosen.tile_cache_mib, chosen.decoding_threads, chosen.icc_to_srgb)
+
+
+def _may_be_chosen() -> bool:
+    """Whether some setting may be other than its default.
+
+    napari would say, but reads all plugins' manifests again for its first answer: longer than a slide
+    takes to open. What was chosen is in a file, in variables, or in an answer that it gave before.
+    """
+    from napari import settings
+
+    try:
+        answers, napari_file = settings._PLUGIN_SETTINGS, settings._napari_settings._CFG_PATH
+    except AttributeError:  # Another napari.
+        return True
+    if answers or any(name.upper().startswith("NAPARI_VIEWING") for name in os.environ):
+        return True
+    return bool(napari_file) and Path(napari_file).with_name(f"{PLUGIN}.yaml").exists()
 
 
 @functools.cache
