@@ -99,11 +99,8 @@ class Screen:
         for key, future in before.items():
             if key not in tiles:
                 future.cancel()
-        submit = level.pyramid.threads.submit
-        return {
-            key: before.get(key) or submit(functools.partial(level.decode, tile))
-            for key, tile in tiles.items()
-        }
+        ask = level.pyramid.ask
+        return {key: before.get(key) or ask(level, tile) for key, tile in tiles.items()}
 
     def _wait_for(self, futures: dict[TileKey, Future[RGB]]) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
@@ -39,6 +40,10 @@ class SlideLayer(ScoreStatus, NearestThumbnail, OneFrame, Image):  # type: ignor
         self.pyramid = pyramid
         self._screen: Screen | None = None
         self._factors = np.array([level.factor[::-1] for level in pyramid.levels])
+        viewer = napari.current_viewer()
+        if viewer is not None and not viewer.layers:
+            # While napari makes its first layer, which it will show as a whole.
+            pyramid.foresee()
         slide = pyramid.slide
         self.world = World(slide.spacing_um)
         given = {"name": slide.path.stem, "metadata": {"slide_path": str(slide.path)}}

@@ -13,6 +13,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class SlidePyramid:
         self.threads = threads
         self._recolour = recolour
         self._finding_out = threading.Lock()
+        self._asked: dict[TileKey, Future[RGB]] = {}
         self.key = next(_numbers)
         self._keys = [self.key]
         self.levels = self._make_levels()
@@ -110,6 +112,21 @@ class SlidePyramid:
         """Have the slide find out, in one thread, how it reads one of its own levels fastest."""
         with self._finding_out:
             self.slide.jpeg_level(own)
+
+    def ask(self, level: Level, tile: tuple[int, int]) -> Future[RGB]:
+        """Have a tile decoded by a thread; whoever asks meanwhile gets the same future."""
+        key = level.key(tile)
+        future = self._asked.get(key)
+        if future is None or future.cancelled():
+            future = self._asked[key] = self.threads.submit(functools.partial(level.decode, tile))
+            future.add_done_callback(lambda _: self._asked.pop(key, None))
+        return future
+
+    def foresee(self) -> None:
+        """Have decoded what a first view of the whole slide shows on most screens."""
+        for level in self.levels[-2:-1]:
+            for tile in level.tiles(range(level.shape[0]), range(level.shape[1])):
+                self.ask(level, tile)
 
     @functools.cached_property
     def coarsest(self) -> RGB:

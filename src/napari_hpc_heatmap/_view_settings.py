@@ -50,8 +50,8 @@ def view_settings() -> ViewSettings:
 def _may_be_chosen() -> bool:
     """Whether some setting may be other than its default.
 
-    napari would say, but reads all plugins' manifests again for its first answer: longer than a slide
-    takes to open. What was chosen is in a file, in variables, or in an answer that it gave before.
+    napari would say, but reads all plugins' manifests again for its first answer: that takes longer
+    than to open a slide. What was chosen is in a file, in variables, or in an earlier answer.
     """
     from napari import settings
 

@@ -21,6 +21,7 @@ from napari_hpc_heatmap._overlay import HeatmapLayer, Look
 from napari_hpc_heatmap._partial_heatmap import PartialHeatmap
 from napari_hpc_heatmap._run_layers import run_layers
 from napari_hpc_heatmap._slide_layer import SlideLayer, open_slide
+from napari_hpc_heatmap._slide_pyramid import SlidePyramid
 from napari_hpc_heatmap._view_settings import tile_cache
 
 pytestmark = pytest.mark.gui
@@ -113,9 +114,24 @@ def test_the_dock_controls_the_heatmap_that_is_selected(make_napari_viewer, land
     assert not dock.threshold.isEnabled()
 
 
+def test_the_first_slide_of_a_viewer_is_decoded_for_the_view_of_it_all(
+    make_napari_viewer, monkeypatch, tmp_path: Path
+) -> None:
+    path = big_slide(tmp_path / "slide.tiff", 4096, 4096, downsamples=(1, 4))
+    foreseen = []
+    monkeypatch.setattr(SlidePyramid, "foresee", lambda self: foreseen.append(self))
+    open_slide(path)
+    assert not foreseen
+    viewer = make_napari_viewer()
+    for _ in range(2):
+        viewer.add_layer(open_slide(path))
+    assert foreseen == [viewer.layers[0].pyramid]
+
+
 def test_memory_returns_when_a_slide_is_removed(make_napari_viewer, qtbot, tmp_path: Path) -> None:
     path = big_slide(tmp_path / "slide.tiff", 4096, 4096, downsamples=(1, 4, 16))
     viewer = make_napari_viewer(show=True)
+    gc.collect()
     cache = tile_cache()
     before = cache.n_bytes
     layer = open_slide(path)

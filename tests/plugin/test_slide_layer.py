@@ -160,6 +160,32 @@ def test_a_screen_does_not_wait_and_is_never_black(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(pyramid.levels[0]), exact)
 
 
+def test_a_tile_is_decoded_once_for_all_who_ask_meanwhile(slide_path: Path) -> None:
+    pyramid = Held(slide_path)
+    level = pyramid.levels[0]
+    # Both threads are held, so that the third tile waits.
+    first, _, third = (pyramid.ask(level, (0, column)) for column in range(3))
+    assert pyramid.ask(level, (0, 0)) is first
+    third.cancel()
+    again = pyramid.ask(level, (0, 2))
+    assert again is not third
+    pyramid.gate.set()
+    assert np.array_equal(again.result(30), level[:TILE_PX, 2 * TILE_PX : 3 * TILE_PX])
+    assert first.result(30) is pyramid.cache.get(level.key((0, 0)))
+
+
+def test_the_level_above_the_coarsest_is_foreseen(slide_path: Path) -> None:
+    pyramid = pyramid_of(slide_path)
+    pyramid.foresee()
+    deadline = time.monotonic() + 30
+    while pyramid._asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    level = pyramid.levels[-2]
+    for tile in level.tiles(range(level.shape[0]), range(level.shape[1])):
+        assert pyramid.cache.get(level.key(tile)) is not None
+
+
 def test_what_is_not_looked_at_any_more_is_not_decoded(slide_path: Path) -> None:
     pyramid = Held(slide_path)
     screen = Screen(lambda: None, patience_s=0.0)
