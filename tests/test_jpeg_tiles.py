@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import shutil
@@ -13,13 +14,20 @@ import openslide
 import pytest
 import tifffile
 from chain import group, real_slide
+from PIL import Image
 from slides import corrupt_tile, landmark_slide
 
 from hpc_heatmap.errors import TileError
 from hpc_heatmap.formats.group_file import open_groups
 from hpc_heatmap.formats.slide_tiles import TileKind
 from hpc_heatmap.geometry import Box
-from hpc_heatmap.jpeg_tiles import NotUnderstoodError, TileGrid, find_jpeg_levels
+from hpc_heatmap.jpeg_tiles import (
+    NotUnderstoodError,
+    TileGrid,
+    check_tile,
+    decode_tile,
+    find_jpeg_levels,
+)
 from hpc_heatmap.slide import Slide
 
 
@@ -214,6 +222,64 @@ def test_a_broken_tile_is_an_error_and_the_rest_is_read(tmp_path):
         assert slide.read_level(0, box).tobytes() == plain(path, 0, box).tobytes()
 
 
+def with_damage(tile, kind, rng):
+    """A tile with a flipped bit, zeros to its end, a strange marker or strange bytes."""
+    damaged = bytearray(tile)
+    at = int(rng.integers(2, len(tile) - 60))
+    if kind % 4 == 0:
+        damaged[at] ^= 1 << int(rng.integers(8))
+    elif kind % 4 == 1:
+        damaged[at:] = bytes(len(damaged) - at)
+    elif kind % 4 == 2:
+        damaged[at : at + 2] = bytes([0xFF, int(rng.integers(1, 256))])
+    else:
+        damaged[at : at + 50] = rng.bytes(50)
+    return bytes(damaged)
+
+
+def refused_by(judge, header, data, grid):
+    """Whether a function does not understand a tile."""
+    try:
+        judge(header, data, grid)
+    except NotUnderstoodError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": "4:2:0"},
+        {"subsampling": "4:2:0", "progressive": True},
+        {"subsampling": "4:2:2"},
+        {"subsampling": "4:4:4"},
+        {"keep_rgb": True},
+    ],
+    ids=str,
+)
+def test_a_check_refuses_what_decoding_would(options):
+    """Tables, frame header and coefficients are damaged: all that the decoder reads."""
+    file = io.BytesIO()
+    Image.fromarray(noise(120, 128)).save(file, "JPEG", quality=80, **options)
+    sound = file.getvalue()
+    colours = b"\x00" if "keep_rgb" in options else b"\x01"
+    header = b"\xff\xd8\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + colours
+    grid = TileGrid(1000, 1000, 120, 128)
+    assert not refused_by(check_tile, header, sound, grid)
+    # As large as the tile where both are an eighth.
+    assert refused_by(check_tile, header, sound, TileGrid(1000, 1000, 119, 127))
+    rng = np.random.default_rng(1)
+    outcomes = set()
+    for trial in range(1200):
+        # Every other one in the first bytes, the headers.
+        head = sound[:700] if trial % 2 else sound
+        tile = with_damage(head, trial // 2, rng) + sound[len(head) :]
+        refused = refused_by(decode_tile, header, tile, grid)
+        assert refused_by(check_tile, header, tile, grid) == refused
+        outcomes.add(refused)
+    assert outcomes == {True, False}
+
+
 def test_damage_of_any_kind_is_judged_as_by_openslide(tmp_path):
     """Flipped bits, zeros to the end, early ends and strange markers in a tile of a real slide."""
     path = tmp_path / "s.svs"
@@ -229,18 +295,8 @@ def test_damage_of_any_kind_is_judged_as_by_openslide(tmp_path):
         with path.open("r+b") as file:
             file.seek(offsets[number])
             sound = file.read(lengths[number])
-            damaged = bytearray(sound)
-            at = int(rng.integers(2, lengths[number] - 60))
-            if trial % 4 == 0:
-                damaged[at] ^= 1 << int(rng.integers(8))
-            elif trial % 4 == 1:
-                damaged[at:] = bytes(len(damaged) - at)
-            elif trial % 4 == 2:
-                damaged[at : at + 2] = bytes([0xFF, int(rng.integers(1, 256))])
-            else:
-                damaged[at : at + 50] = rng.bytes(50)
             file.seek(offsets[number])
-            file.write(damaged)
+            file.write(with_damage(sound, trial, rng))
         box = TileGrid(2220, 2967, 240, 240).box(row, column)
         try:
             expected = plain(path, 0, box)

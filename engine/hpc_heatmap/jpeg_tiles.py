@@ -25,6 +25,7 @@ __all__ = [
     "JpegLevel",
     "NotUnderstoodError",
     "TileGrid",
+    "check_tile",
     "decode_tile",
     "first_difference",
     "find_jpeg_levels",
@@ -98,18 +99,37 @@ def decode_tile(header: bytes, data: bytes, grid: TileGrid) -> RGB:
     NotUnderstoodError
         The decoder complains, be it only a warning, or the size is another one.
     """
-    if not data.startswith(_START_OF_IMAGE):
-        raise NotUnderstoodError("the tile is no JPEG")
     pixels = np.empty((grid.tile_height_px, grid.tile_width_px, 3), np.uint8)
+    jpeg = _whole_jpeg(header, data)
     try:
-        found = simplejpeg.decode_jpeg(
-            header + data[len(_START_OF_IMAGE) :], "RGB", buffer=pixels, strict=True
-        )
+        found = simplejpeg.decode_jpeg(jpeg, "RGB", buffer=pixels, strict=True)
     except ValueError as error:
         raise NotUnderstoodError(str(error)) from error
     if found.shape != pixels.shape:
         raise NotUnderstoodError(f"the tile has {found.shape[1]} x {found.shape[0]} px")
     return pixels
+
+
+def check_tile(header: bytes, data: bytes, grid: TileGrid) -> None:
+    """Raise what :func:`decode_tile` would, in half the time.
+
+    The decoder complains of markers and of coded coefficients. Those it reads whatever is asked
+    for; so the least is, brightness at an eighth of the size.
+    """
+    jpeg = _whole_jpeg(header, data)
+    try:
+        height_px, width_px, *_ = simplejpeg.decode_jpeg_header(jpeg)
+        if (height_px, width_px) != (grid.tile_height_px, grid.tile_width_px):
+            raise NotUnderstoodError(f"the tile has {width_px} x {height_px} px")
+        simplejpeg.decode_jpeg(jpeg, "GRAY", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        raise NotUnderstoodError(str(error)) from error
+
+
+def _whole_jpeg(header: bytes, data: bytes) -> bytes:
+    if not data.startswith(_START_OF_IMAGE):
+        raise NotUnderstoodError("the tile is no JPEG")
+    return header + data[len(_START_OF_IMAGE) :]
 
 
 class JpegLevel:

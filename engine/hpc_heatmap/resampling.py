@@ -35,22 +35,21 @@ def resample(
     factor
         Source pixels per pixel of the result, (x, y).
     """
-    across, left, width = _weights(box.x, box.width, factor[0])
+    across, left, width = _weights(box.x, box.width, factor[0], channels=3)
     down, top, height = _weights(box.y, box.height, factor[1])
     source = read(Box(left, top, width, height)).reshape(height, -1).astype(np.float64)
-    shortened = (down @ source).reshape(box.height, width, 3)
-    columns = np.ascontiguousarray(shortened.transpose(1, 0, 2)).reshape(width, -1)
-    pixels = (across @ columns).reshape(box.width, box.height, 3) + _HALF
-    return np.ascontiguousarray(pixels.astype(np.uint8).transpose(1, 0, 2))
+    sums: npt.NDArray[np.float64] = (down @ source) @ across.T
+    return (sums + _HALF).astype(np.uint8).reshape(box.height, box.width, 3)
 
 
-def _weights(start: int, length: int, factor: float) -> tuple[Any, int, int]:
+def _weights(start: int, length: int, factor: float, *, channels: int = 1) -> tuple[Any, int, int]:
     """A triangle filter on one axis.
 
     Returns
     -------
     weights
-        Sparse matrix (length, count): pixels of the result from the source pixels needed.
+        Sparse matrix (length, count): pixels of the result from the source pixels needed. With
+        channels, each pixel has so many rows and columns, one after another.
     first, count
         The source pixels needed.
     """
@@ -65,6 +64,8 @@ def _weights(start: int, length: int, factor: float) -> tuple[Any, int, int]:
     weights /= weights.sum(axis=1, keepdims=True)
     first = int(positions[0, 0])
     count = int(positions[-1, -1]) - first + 1
-    ends = np.arange(0, positions.size + 1, taps)
-    matrix = csr_array((weights.ravel(), (positions - first).ravel(), ends), shape=(length, count))
-    return matrix, first, count
+    columns = (positions - first)[:, None] * channels + np.arange(channels)[:, None]
+    values = np.repeat(weights, channels, axis=0)
+    ends = np.arange(0, columns.size + 1, taps)
+    shape = (length * channels, count * channels)
+    return csr_array((values.ravel(), columns.ravel(), ends), shape=shape), first, count

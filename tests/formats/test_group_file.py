@@ -216,15 +216,15 @@ def test_tiles_for_openslide_alone_are_stored_as_pixels(tmp_path, monkeypatch):
     """As where a decoder complains of a tile that OpenSlide is content with."""
     _, paths = jpeg_groups(tmp_path)
     expected = patches_of(paths)
-    pixels_of = JpegLevel._pixels
+    data_of = JpegLevel.data
 
     def picky(self, row, column):
         # The level has been compared with OpenSlide by other tiles.
         if (row, column) in {(1, 1), (3, 3)}:
             raise NotUnderstoodError("a warning")
-        return pixels_of(self, row, column)
+        return data_of(self, row, column)
 
-    monkeypatch.setattr(JpegLevel, "_pixels", picky)
+    monkeypatch.setattr(JpegLevel, "data", picky)
     _, again = jpeg_groups(tmp_path)
     with h5py.File(again.groups) as file:
         members = file["groups/000000"]

@@ -23,7 +23,7 @@ from hpc_heatmap.formats.paths import SlidePaths
 from hpc_heatmap.formats.slide_summary import SlideSummary, write_summary
 from hpc_heatmap.formats.slide_tiles import SlideLevel, StoredTile, TileKind
 from hpc_heatmap.geometry import Box, Geometry
-from hpc_heatmap.jpeg_tiles import RGB, JpegLevel, NotUnderstoodError
+from hpc_heatmap.jpeg_tiles import RGB, JpegLevel, NotUnderstoodError, check_tile
 from hpc_heatmap.settings import GroupLayout, RunSettings, StainPer
 from hpc_heatmap.slide import Slide, SlideView
 from hpc_heatmap.stages.pictures import draw_grid
@@ -212,7 +212,7 @@ def _own_tiles(view: SlideView, geometry: Geometry, wanted: GroupLayout) -> Jpeg
 
 
 class _OwnTiles:
-    """Stores the slide's own tiles; each is decoded once, to know that it can be."""
+    """Stores the slide's own tiles; each is checked once, to know that it can be decoded."""
 
     def __init__(self, view: SlideView, tiles: JpegLevel) -> None:
         self._view = view
@@ -231,10 +231,11 @@ class _OwnTiles:
 
     def _stored(self, row: int, column: int) -> StoredTile:
         try:
+            data = self._tiles.data(row, column)
             if (row, column) not in self._sound:
-                self._tiles.pixels(row, column)
+                check_tile(self._tiles.header, data, self._tiles.grid)
                 self._sound.add((row, column))
-            return StoredTile(TileKind.JPEG, self._tiles.data(row, column))
+            return StoredTile(TileKind.JPEG, data)
         except NotUnderstoodError:
             # Only OpenSlide can tell.
             box = self._tiles.grid.box(row, column)
