@@ -157,6 +157,18 @@ def test_a_broken_tile_leaves_the_slide_usable(tmp_path):
         assert (slide.view().read(Box(0, 0, 256, 256)) == before).all()
 
 
+def test_a_slide_stays_usable_while_another_thread_meets_a_broken_tile(tmp_path):
+    path = tmp_path / "s.tiff"
+    write_slide(path, noise_at, 1024, 512, downsamples=(1,), compression="zlib")
+    corrupt_tile(path, 0, 1)
+    with Slide(path) as slide:
+        before = slide.read_level(0, Box(0, 0, 256, 256))
+        # What is left when the other thread has not opened the slide again yet.
+        with pytest.raises(openslide.OpenSlideError):
+            slide._handle.read_region((256, 0), 0, (256, 256))
+        assert (slide.read_level(0, Box(0, 0, 256, 256)) == before).all()
+
+
 def test_what_is_no_slide_is_refused(tmp_path):
     with pytest.raises(SlideNotFoundError):
         Slide(tmp_path / "absent.svs")

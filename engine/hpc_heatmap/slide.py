@@ -69,6 +69,11 @@ class Slide:
         self._is_closed = False
         self._handle = self._open()
         self.width_px, self.height_px = self._handle.dimensions
+        #: (width, height) of each level, finest first. Asked for once: after an error of one thread
+        #: the handle answers nothing.
+        self.level_dimensions: Sequence[tuple[int, int]] = self._handle.level_dimensions
+        #: Downsample of each level as OpenSlide counts it, finest first.
+        self.level_downsamples: Sequence[float] = self._handle.level_downsamples
         properties = self._handle.properties
         self.vendor: str = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
         self.quickhash: str | None = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
@@ -119,18 +124,6 @@ class Slide:
         """The colour profile, for viewing; pixels are never changed by it here."""
         profile = self._handle.color_profile
         return None if profile is None else bytes(profile.tobytes())
-
-    @property
-    def level_dimensions(self) -> Sequence[tuple[int, int]]:
-        """(width, height) of each level, finest first."""
-        dimensions: Sequence[tuple[int, int]] = self._handle.level_dimensions
-        return dimensions
-
-    @property
-    def level_downsamples(self) -> Sequence[float]:
-        """Downsample of each level as OpenSlide counts it, finest first."""
-        downsamples: Sequence[float] = self._handle.level_downsamples
-        return downsamples
 
     def view(
         self,
