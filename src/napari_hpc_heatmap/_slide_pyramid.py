@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from hpc_heatmap import Slide
 from hpc_heatmap.errors import HpcHeatmapError
@@ -241,15 +242,7 @@ class Level:
         height = min(2 * box.height, finer.shape[0] - 2 * box.y)
         width = min(2 * box.width, finer.shape[1] - 2 * box.x)
         rows, columns = range(2 * box.y, 2 * box.y + height), range(2 * box.x, 2 * box.x + width)
-        pixels = finer.collect(rows, columns)
-        pixels = np.pad(
-            pixels, ((0, 2 * box.height - height), (0, 2 * box.width - width), (0, 0)), "edge"
-        )
-        total = pixels[::2, ::2].astype(np.uint16)
-        for part in (pixels[1::2, ::2], pixels[::2, 1::2], pixels[1::2, 1::2]):
-            total += part
-        halved: RGB = ((total + 2) >> 2).astype(np.uint8)
-        return halved
+        return np.asarray(Image.fromarray(finer.collect(rows, columns)).reduce(2))
 
     def collect(self, rows: range, columns: range) -> RGB:
         """Pixels put together in this thread from tiles."""
