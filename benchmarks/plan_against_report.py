@@ -20,8 +20,8 @@ from typing import Any
 
 from googlenet import write_googlenet
 
+from hpc_heatmap.processes import usable_cores
 from hpc_heatmap.sample import sample_slide
-from hpc_heatmap.schedulers.local import usable_cores
 
 #: The sample's own: groups store the slide's JPEG tiles.
 SPACING_UM = 0.499

@@ -29,7 +29,7 @@ from harness import Bench, UnavailableError, figure, round_tissue
 
 from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.task_files import read_records
-from hpc_heatmap.schedulers.local import usable_cores
+from hpc_heatmap.processes import usable_cores
 
 WINDOW_PX = 224
 #: A peer that takes longer for a slide is given up, seconds.

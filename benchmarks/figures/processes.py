@@ -16,7 +16,7 @@ from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.run_file import read_run_file
 from hpc_heatmap.formats.task_files import read_failures
 from hpc_heatmap.model import read_descriptor
-from hpc_heatmap.schedulers.local import usable_cores
+from hpc_heatmap.processes import usable_cores
 from hpc_heatmap.stages.task import Stage, Task, load_run_classifier, perform
 
 MODEL = Path(hpc_heatmap.__file__).parent / "demo_model" / "model.pt2"

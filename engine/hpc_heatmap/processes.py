@@ -1,4 +1,7 @@
-"""Which process it is, beyond its number: numbers are used again, and clocks are set."""
+"""Which process it is, beyond its number: numbers are used again, and clocks are set.
+
+And how many cores it may use.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,20 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["is_alive", "place", "started"]
+__all__ = ["idle_cores", "is_alive", "place", "started", "usable_cores"]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def idle_cores() -> int:
+    """Cores of these that nothing else has used lately, one at least."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, usable_cores() - round(load))
 
 
 def started(pid: int) -> float | None:

@@ -14,8 +14,6 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import numpy.typing as npt
-from skimage.color import rgb2hsv
-from skimage.filters import threshold_otsu
 
 from hpc_heatmap.errors import SettingsError, TileError
 from hpc_heatmap.geometry import Box, Geometry
@@ -119,6 +117,8 @@ def _everything(image: TissueImage) -> tuple[npt.NDArray[np.bool_], dict[str, fl
 
 def _otsu(channel: npt.NDArray[np.uint8]) -> float:
     """Otsu's threshold of an 8-bit channel."""
+    from skimage.filters import threshold_otsu
+
     return float(threshold_otsu(channel)) if channel.min() < channel.max() else float(channel.max())
 
 
@@ -189,6 +189,9 @@ def _put(
     box: Box, pixels: RGB, hue: npt.NDArray[np.uint8], saturation: npt.NDArray[np.uint8]
 ) -> None:
     """Write a square's hue and saturation in OpenCV's 8-bit ranges."""
+    # Brings SciPy along, which planning a run does not need.
+    from skimage.color import rgb2hsv
+
     hsv = rgb2hsv(pixels)
     hue[_slices(box)] = np.rint(hsv[..., 0] * 180).astype(np.uint8) % 180
     saturation[_slices(box)] = np.rint(hsv[..., 1] * 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from hpc_heatmap.model import Descriptor, Trial, choose_execution, load_classifi
 from hpc_heatmap.model.capture import capture
 from hpc_heatmap.model.onnx_graph import Levels, window_graph
 from hpc_heatmap.model.program import CONVOLUTION, INPUT, Program
-from hpc_heatmap.model.quantization import find_levels
+from hpc_heatmap.model.quantization import find_levels, find_ranges
 from hpc_heatmap.model.runtimes import Batches, installed, runtime
 from hpc_heatmap.model.steps import Steps
 
@@ -33,7 +33,7 @@ def windows_of(pixels: np.ndarray, side: int, n: int, seed: int = 0) -> np.ndarr
 def program_of(family: str, pixels: np.ndarray) -> tuple[Program, dict[str, Levels]]:
     batch = np.stack([FED.prepare(w) for w in windows_of(pixels, SIDE, 20)])
     program = capture(spread(network(family, SIDE), torch.from_numpy(batch)), SIDE)
-    return program, find_levels(program, batch)
+    return program, find_levels(program, find_ranges(program, batch))
 
 
 def rounded(x: torch.Tensor, levels: Levels) -> torch.Tensor:
@@ -107,7 +107,8 @@ def test_sums_stay_numbers_between_convolutions(pixels):
     program, _ = program_of("resnet", pixels)
     batch = np.stack([FED.prepare(w) for w in windows_of(pixels, SIDE, 8)])
     ops = {step.name: step.op for step in program.steps}
-    every, between = (find_levels(program, batch, between=given) for given in (False, True))
+    ranges = find_ranges(program, batch)
+    every, between = (find_levels(program, ranges, between=given) for given in (False, True))
     assert {ops[name] for name in between} == {CONVOLUTION}
     assert between.keys() < every.keys()
     assert "aten.relu.default" in {ops[name] for name in every}

@@ -53,7 +53,7 @@ def examine(directory: Path) -> list[Finding]:
     """Look at this machine and at the disk of a directory."""
     import psutil
 
-    from hpc_heatmap.schedulers.local import usable_cores
+    from hpc_heatmap.processes import usable_cores
 
     memory = psutil.virtual_memory()
     findings = [

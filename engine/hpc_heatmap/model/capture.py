@@ -14,9 +14,16 @@ from typing import Any
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from hpc_heatmap.model.program import CONVOLUTION, INPUT, Program, Step, weight_names
+from hpc_heatmap.model.program import (
+    CONVOLUTION,
+    INPUT,
+    CaptureError,
+    Program,
+    Step,
+    weight_names,
+)
 
-__all__ = ["CaptureError", "capture"]
+__all__ = ["capture"]
 
 #: Numbers of windows of the two runs.
 _WINDOWS = (3, 5)
@@ -42,10 +49,6 @@ _ANY_LAYOUT = {
     "aten._unsafe_view.default": "aten.reshape.default",
 }
 _CONVOLUTIONS = {"aten._convolution.default", "aten.convolution.default"}
-
-
-class CaptureError(Exception):
-    """A network cannot be written as a program; says why."""
 
 
 def capture(module: Any, side_px: int) -> Program:

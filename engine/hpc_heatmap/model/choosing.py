@@ -1,19 +1,18 @@
 """The fastest way to do a model that gives the same scores, chosen when a run is planned.
 
-Whether windows share is decided by the estimate of the work; a trial on this machine may only speak
-against it. What runs the program is decided by a trial, in which another than torch must win by a
-margin. So noise does not change what is chosen, and what a trial says is kept in the user's cache.
-All is tried on pixels of the run's own slides.
+Ways are ranked by a trial on this machine, which is kept in the user's cache. Windows share only
+where the estimate of the work says so: a trial may only speak against it. Another than torch must
+win by a margin, so that noise does not change what is chosen. The first way whose scores are those
+of the model, on pixels of the run's own slides, is taken.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
-import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hpc_heatmap import __version__
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.classifier import EXACT, NetworkClassifier
 from hpc_heatmap.model.loading import network_of
-from hpc_heatmap.model.user_cache import cached_file, keep
+from hpc_heatmap.model.user_cache import cached_file, keep, this_processor
 
 if TYPE_CHECKING:
     from hpc_heatmap.model.program import Program
@@ -37,24 +37,21 @@ _log = logging.getLogger(__name__)
 #: Operations of a window below which a network is too small for steps of ours to pay.
 _SMALLEST = 2e7
 Floats = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
 
-#: Windows of a patch that are compared, about.
-_COMPARED = 14
+#: Patches on which exact ways are compared: the first time on this machine, and again.
+_EXACT_PATCHES, _KNOWN_PATCHES = 2, 1
 #: Windows of a patch by which levels of bytes are found.
 _CALIBRATED = 4
 #: Ways of a trial whose speeds are told.
 _SHOWN = 4
-#: A trial that takes longer is not done twice.
-_LONG_S = 1.0
-#: Windows on an axis of a patch that is compared, at most.
-_COMPARED_SIDE = 7
 #: How much faster than torch another runtime must be.
 _MARGIN = 1.1
 #: What makes one way another.
 _WAY = {"backend", "runtime", "precision", "winograd", "stride_px", "cut"}
 #: Version of what is kept of a trial.
 _VERSION = 3
+#: Ends the names of ways in which windows do not share, where they might.
+_ALONE = " window by window"
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,8 @@ class Trial:
         Patches of the run's slides, (patch, patch, 3) uint8.
     tolerance
         How far probabilities may be from the model's own; None asks for the exact ones.
+    fed
+        What says how it is fed and which class is scored.
     """
 
     path: Path
@@ -81,10 +80,18 @@ class Trial:
     batch_size: int
     patches: Sequence[npt.NDArray[np.uint8]]
     tolerance: float | None = None
+    fed: str = ""
+
+
+def known_execution(trial: Trial) -> Execution | None:
+    """What was chosen before on this machine, for the same model and the very same pixels."""
+    with contextlib.suppress(OSError, ValueError):
+        return Execution.model_validate_json(_kept_choice(trial).read_text("utf-8"))
+    return None
 
 
 def choose_execution(classifier: NetworkClassifier, trial: Trial) -> Execution:
-    """Choose how a model is done; says in the log why not otherwise.
+    """Choose how a model is done, and keep it; says in the log why not otherwise.
 
     Parameters
     ----------
@@ -95,7 +102,22 @@ def choose_execution(classifier: NetworkClassifier, trial: Trial) -> Execution:
     """
     execution = _choose(classifier, trial)
     _log.info("%s", execution.reason)
+    chosen = execution.model_dump_json()
+    keep(_kept_choice(trial), lambda partial: partial.write_text(chosen, "utf-8"))
     return execution
+
+
+def _kept_choice(trial: Trial) -> Path:
+    from hpc_heatmap.model.runtimes import installed
+
+    pixels = hashlib.sha256()
+    for patch in trial.patches:
+        pixels.update(f"{patch.shape}".encode())
+        pixels.update(patch.tobytes())
+    asked = [_VERSION, __version__, *this_processor(), trial.sha256, trial.fed, trial.stride_px]
+    asked += [trial.batch_size, trial.tolerance, pixels.hexdigest()]
+    asked += [f"{name} {version(name)}" for name in ("torch", *installed())]
+    return cached_file("choices", json.dumps(asked), ".json")
 
 
 def _choose(classifier: NetworkClassifier, trial: Trial) -> Execution:
@@ -103,20 +125,19 @@ def _choose(classifier: NetworkClassifier, trial: Trial) -> Execution:
         return Execution(reason="Each window is scored by itself: ONNX Runtime runs the model.")
     if not trial.patches:
         return Execution(reason="The model is run as it is: no slide gave pixels to try it on.")
-    from hpc_heatmap.model.capture import CaptureError
-    from hpc_heatmap.model.program_cache import capture_model, kept_program
-    from hpc_heatmap.model.torch import TorchNetwork, operations
+    from hpc_heatmap.model.program import CaptureError
+    from hpc_heatmap.model.program_cache import capture_model
+    from hpc_heatmap.model.sharing import window_operations
+    from hpc_heatmap.model.torch import TorchNetwork
 
     network, side = classifier.network, classifier.descriptor.resize_px or classifier.window_px
-    program = kept_program(trial.sha256, side)
-    if program is None:
-        if operations(network, side) < _SMALLEST:
-            return Execution(reason="The model is run as it is: it is too small to gain.")
-        module = network.module if isinstance(network, TorchNetwork) else None
-        try:
-            program = capture_model(trial.path, trial.sha256, side, module)
-        except CaptureError as error:
-            return Execution(reason=f"The model is run as it is: {error}.")
+    module = network.module if isinstance(network, TorchNetwork) else None
+    try:
+        program = capture_model(trial.path, trial.sha256, side, module)
+    except CaptureError as error:
+        return Execution(reason=f"The model is run as it is: {error}.")
+    if window_operations(program) < _SMALLEST:
+        return Execution(reason="The model is run as it is: it is too small to gain.")
     return _Choice(classifier, trial, program).made()
 
 
@@ -124,120 +145,102 @@ class _Choice:
     """Ways to do a program, compared with the model on pixels of the run's slides."""
 
     def __init__(self, classifier: NetworkClassifier, trial: Trial, program: Program) -> None:
+        from hpc_heatmap.model.comparing import Comparison
+
         self._classifier = classifier
         self._trial = trial
         self._program = program
-        self._windows = -(-classifier.window_px // trial.stride_px)
-        # A single window of a patch shares nothing: it may be compared anywhere.
-        step = trial.stride_px if self._windows > 1 else classifier.window_px // 4
-        n = min(self._windows, _COMPARED_SIDE) if self._windows > 1 else 4
-        self._offsets = [k * step for k in range(n)]
-        ends = {(i, j) for i in (0, n - 1) for j in (0, n - 1)}
-        others = np.random.default_rng(0).integers(0, n, (_COMPARED - len(ends), 2))
-        self._places = sorted(ends | {(i, j) for i, j in others.tolist()})
-        self._exact = self._alone(classifier)
+        self._comparison = Comparison(classifier, trial.patches, trial.stride_px, trial.batch_size)
 
     def made(self) -> Execution:
         """The fastest way that is as exact as asked, and why."""
-        chosen = self._compared(Execution(backend="program", winograd=True))
-        if not _is_within(chosen, EXACT):
-            chosen = self._compared(Execution(backend="program"))
-        if not _is_within(chosen, EXACT):
-            return Execution(
-                reason=f"The model is run as it is: folded it differs by {chosen.difference:.1e}."
-            )
-        able, reason = self._sharing(chosen)
-        chosen, ran = self._fastest(able)
-        if able.cut is not None and chosen.cut is None:
-            reason = f"{self._single} sharing was slower when it was tried."
-        return chosen.model_copy(update={"reason": f"{reason} {ran}"})
-
-    @property
-    def _single(self) -> str:
-        return f"Each window is scored by itself at stride {self._trial.stride_px}:"
-
-    def _sharing(self, alone: Execution) -> tuple[Execution, str]:
-        """With early layers shared, where that pays and gives the same."""
-        from hpc_heatmap.model.sharing import WORTH_SHARING, share
-
-        stride = self._trial.stride_px
-        single = self._single
-        if self._classifier.descriptor.resize_px is not None:
-            return alone, f"{single} windows are resized one by one."
-        found = share(self._program, stride, self._windows)
-        if found is None:
-            return alone, f"{single} no layer can be shared."
-        # Other strides are another question.
-        alone = alone.model_copy(update={"share": True, "stride_px": stride})
-        if found.cost > WORTH_SHARING:
-            return alone, f"{single} sharing would save too little."
-        shared = self._compared(
-            alone.model_copy(
-                update={"cut": found.cut, "jump_px": found.jump_px, "cost": found.cost}
-            )
-        )
-        if not _is_within(shared, EXACT):
-            alone = alone.model_copy(update={"share": False})
-            return alone, f"{single} shared layers differ by {shared.difference:.1e}."
-        speeds = self._speeds({"alone": alone, "shared": shared})
-        if speeds["shared"] < speeds["alone"]:
-            return alone, f"{single} sharing was slower when it was tried."
-        said = f"Windows share their early layers at stride {stride}: {found.cost:.0%} of the work."
-        return shared.model_copy(update={"alone_windows_per_s": speeds["alone"]}), said
-
-    def _fastest(self, chosen: Execution) -> tuple[Execution, str]:
-        """The fastest way here that stays within what is allowed."""
-        ways, notes = self._ways(chosen)
+        able, notes = self._runtimes()
+        shared, why_alone = self._sharing()
+        ways = self._ways(shared, able)
         speeds = self._speeds(ways)
-        best, least = "torch", _MARGIN * speeds["torch"]
-        fastest = sorted(ways, key=lambda name: -speeds[name])
-        for name in fastest:
-            if speeds[name] < least:
-                break
-            found = self._compared(ways[name])
-            if _is_within(found, self._limit(found)):
-                best, chosen = name, found
-                break
-            notes.append(f"{name} differs by {found.difference:.1e}.")
-        rates = {"windows_per_s": speeds[best]}
-        if chosen.alone_windows_per_s is not None:
-            gain = speeds[best] / speeds["torch"]
-            rates["alone_windows_per_s"] = chosen.alone_windows_per_s * gain
-        shown = [name for name in fastest if name in {"torch", best, *fastest[:_SHOWN]}]
-        tried = ", ".join(f"{name} {speeds[name]:.1f}" for name in shown)
-        said = f"{best} runs the model (windows a second when tried: {tried})."
-        return chosen.model_copy(update=rates), " ".join([said, *notes])
+        left = set(speeds)
+        while best := _best(left, speeds):
+            way, difference = self._compared(ways[best])
+            if difference <= self._limit(way):
+                said = " ".join([self._said(best, way, speeds, why_alone), *notes])
+                return way.model_copy(update={"reason": said, **_rates(best, way, speeds)})
+            if way.winograd and (way.runtime == "torch" or way.cut is not None):
+                notes.append(f"{best} with fewer multiplications differs by {difference:.1e}.")
+                ways = {n: w.model_copy(update={"winograd": False}) for n, w in ways.items()}
+                speeds = self._speeds(ways)
+                left = set(speeds)
+                continue
+            left.remove(best)
+            notes.append(f"{best} differs by {difference:.1e}.")
+            if best == "torch" and way.cut is not None:
+                why_alone = "shared layers differ from those of windows alone."
+                ways = {n: w.model_copy(update={"share": False}) for n, w in ways.items()}
+        return Execution(reason=" ".join(["The model is run as it is.", *notes]))
+
+    def _said(self, name: str, way: Execution, speeds: Mapping[str, float], why_alone: str) -> str:
+        stride = self._trial.stride_px
+        if way.cut is None:
+            windows = f"Each window is scored by itself at stride {stride}: {why_alone}"
+        else:
+            share = f"{way.cost:.0%}"
+            windows = f"Windows share their early layers at stride {stride}: {share} of the work."
+        fastest = sorted(speeds, key=lambda other: -speeds[other])
+        shown = [other for other in fastest if other in {"torch", name, *fastest[:_SHOWN]}]
+        tried = ", ".join(f"{other} {speeds[other]:.1f}" for other in shown)
+        return f"{windows} {name} runs the model (windows a second when tried: {tried})."
 
     def _limit(self, way: Execution) -> float:
-        exact = way.precision == "float32" and not way.levels
-        return EXACT if exact or self._trial.tolerance is None else self._trial.tolerance
+        tolerance = self._trial.tolerance
+        return EXACT if _is_exact(way) or tolerance is None else tolerance
 
-    def _ways(self, exact: Execution) -> tuple[dict[str, Execution], list[str]]:
-        """What may be chosen, by name, and why not more."""
+    def _runtimes(self) -> tuple[dict[str, str], list[str]]:
+        """Runtimes that can run the program, and why not more."""
         from hpc_heatmap.model.onnx_graph import GraphError, window_graph
         from hpc_heatmap.model.runtimes import RUNTIMES, installed
 
-        notes, able = [], {name: RUNTIMES[name] for name in installed()}
         try:
             window_graph(self._program, 1, None, self._classifier.descriptor.normalization())
         except GraphError as error:
-            notes, able = [f"Other runtimes cannot run the model: {error}."], {}
+            return {}, [f"Other runtimes cannot run the model: {error}."]
+        return {name: RUNTIMES[name] for name in installed()}, []
+
+    def _sharing(self) -> tuple[Execution, str]:
+        """The program, its early layers shared where that pays; why windows may be alone."""
+        from hpc_heatmap.model.sharing import WORTH_SHARING, share
+
+        stride, alone = self._trial.stride_px, Execution(backend="program", winograd=True)
+        if self._classifier.descriptor.resize_px is not None:
+            return alone, "windows are resized one by one."
+        found = share(self._program, stride, -(-self._classifier.window_px // stride))
+        if found is None:
+            return alone, "no layer can be shared."
+        # Other strides are another question.
+        alone = alone.model_copy(update={"share": True, "stride_px": stride})
+        if found.cost > WORTH_SHARING:
+            return alone, "sharing would save too little."
+        where = {"cut": found.cut, "jump_px": found.jump_px, "cost": found.cost}
+        return alone.model_copy(update=where), "sharing was slower when it was tried."
+
+    def _ways(self, exact: Execution, able: Mapping[str, str]) -> dict[str, Execution]:
+        """What may be chosen, by name."""
         ways = {"torch": exact}
         ways |= {name: exact.model_copy(update={"runtime": key}) for key, name in able.items()}
         if self._trial.tolerance is not None:
             ways |= self._rough_ways(exact, able)
         if exact.cut is not None:
             # Windows that share lie in torch's memory first, which may cost more than it saves.
-            apart = {"cut": None, "jump_px": 1, "cost": 1.0, "alone_windows_per_s": None}
-            for name, way in [*ways.items()]:
-                if way.runtime != "torch":
-                    ways[f"{name} window by window"] = way.model_copy(update=apart)
-        return ways, notes
+            apart = {"cut": None, "jump_px": 1, "cost": 1.0}
+            ways |= {
+                name + _ALONE: way.model_copy(update=apart)
+                for name, way in ways.items()
+                if name == "torch" or way.runtime != "torch"
+            }
+        return ways
 
     def _rough_ways(self, exact: Execution, able: Mapping[str, str]) -> dict[str, Execution]:
         """In numbers that are coarser than the model's."""
         from hpc_heatmap.model.program_network import has_bfloat16
-        from hpc_heatmap.model.quantization import find_levels
+        from hpc_heatmap.model.quantization import find_levels, find_ranges
 
         ways, rough = {}, exact
         if has_bfloat16():
@@ -245,9 +248,11 @@ class _Choice:
             ways["torch in bfloat16"] = rough
             if "openvino" in able:
                 ways["OpenVINO in bfloat16"] = rough.model_copy(update={"runtime": "openvino"})
-        windows = self._calibration()
+        if not able:
+            return ways
+        ranges = find_ranges(self._program, self._calibration())
         for said, between in (("int8", False), ("int8 between convolutions", True)):
-            levels = find_levels(self._program, windows, between=between) if able else {}
+            levels = find_levels(self._program, ranges, between=between)
             if levels:
                 for key, name in able.items():
                     update = {"runtime": key, "levels": levels}
@@ -264,14 +269,17 @@ class _Choice:
                 windows.append(fed.resize(patch[top : top + side, left : left + side]))
         return np.stack([fed.prepare(window) for window in windows])
 
-    def _compared(self, execution: Execution) -> Execution:
-        """A way with how far it is from the model."""
-        network = self._made_of(execution)
-        scores = self._alone(network) if execution.cut is None else self._shared(network)
-        difference = float(np.abs(scores - self._exact).max())
-        return execution.model_copy(
-            update={"compared_windows": scores.size, "difference": difference}
-        )
+    def _compared(self, way: Execution) -> tuple[Execution, float]:
+        """A way with how far it is from the model: less of what was seen to be exact before."""
+        made = self._made_of(way)
+        if not _is_exact(way):
+            return self._comparison.measured(way, made)
+        known = self._file_of("exact", [way])
+        n_patches = _KNOWN_PATCHES if known.exists() else _EXACT_PATCHES
+        found, difference = self._comparison.measured(way, made, n_patches)
+        if difference <= EXACT:
+            keep(known, lambda partial: partial.write_text(str(difference), "utf-8"))
+        return found, difference
 
     def _made_of(self, execution: Execution) -> NetworkClassifier:
         given = self._classifier
@@ -279,70 +287,49 @@ class _Choice:
         network = network_of(self._program, given.descriptor, execution)
         return NetworkClassifier(network, given.descriptor, names[given.lesion_index])
 
-    def _alone(self, classifier: NetworkClassifier) -> Floats:
-        """Scores of the places, each window by itself."""
-        scores = []
-        for patch in self._trial.patches:
-            prepared = classifier.prepare(patch)
-            at = self._offsets
-            windows = [classifier.cut(prepared, at[i], at[j]) for i, j in self._places]
-            scores.append(classifier.scores(windows))
-        return np.concatenate(scores)
-
-    def _shared(self, classifier: NetworkClassifier) -> Floats:
-        """Scores of the places, from patches of windows that share."""
-        rows, columns = np.array(self._places).T
-        lattices = [self._lattice(classifier, p, self._offsets) for p in self._trial.patches]
-        return np.concatenate([lattice[rows, columns] for lattice in lattices])
-
-    def _lattice(self, classifier: NetworkClassifier, patch: Pixels, at: list[int]) -> Floats:
-        prepared = classifier.prepare(patch)
-        stride, batch_size = self._trial.stride_px, self._trial.batch_size
-        return np.concatenate(list(classifier.shared_scores(prepared, at, at, stride, batch_size)))
-
     def _speeds(self, ways: dict[str, Execution]) -> dict[str, float]:
         """Windows a second of processor time in each way; as it was the last time, if known."""
-        stored = _file_of(self._trial, ways)
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        from hpc_heatmap.model.trials import Speeds
+
+        stored = self._file_of("trials", [*ways.values()], *ways)
+        with contextlib.suppress(OSError, ValueError, TypeError):
             known = json.loads(stored.read_text("utf-8"))
-            return {name: float(known[name]) for name in ways}
-        speeds = {name: self._speed(way) for name, way in ways.items()}
-        keep(stored, lambda partial: partial.write_text(json.dumps(speeds), "utf-8"))
-        return speeds
+            return {name: float(known[name]) for name in ways if name in known}
+        trial = self._trial
+        speeds = Speeds(self._made_of, trial.patches[0], trial.stride_px, trial.batch_size)
+        found = speeds.windows_per_s(ways)
+        keep(stored, lambda partial: partial.write_text(json.dumps(found), "utf-8"))
+        return found
 
-    def _speed(self, way: Execution) -> float:
-        classifier, patch = self._made_of(way), self._trial.patches[0]
-        offsets = [k * self._trial.stride_px for k in range(self._windows)]
-        if way.cut is not None:
-            return _rate(lambda: self._lattice(classifier, patch, offsets), len(offsets) ** 2)
-        prepared = classifier.prepare(patch)
-        windows = [classifier.cut(prepared, 0, left) for left in offsets] * self._windows
-        some = (windows * self._trial.batch_size)[: self._trial.batch_size]
-        return _rate(lambda: classifier.scores(some), len(some))
-
-
-def _is_within(execution: Execution, limit: float) -> bool:
-    return execution.difference is not None and execution.difference <= limit
+    def _file_of(self, folder: str, ways: Sequence[Execution], *names: str) -> Path:
+        """Where what was found is kept: by machine, versions, model and request."""
+        trial = self._trial
+        asked = [_VERSION, __version__, *this_processor(), trial.sha256, trial.stride_px]
+        asked += [version(way.runtime) for way in ways]
+        asked += [trial.batch_size, *names]
+        asked += [way.model_dump_json(include=_WAY) for way in ways]
+        return cached_file(folder, json.dumps(asked), ".json")
 
 
-def _rate(work: Callable[[], object], windows: int) -> float:
-    """Windows a second of processor time, after a first batch where that is soon done."""
-    for _ in range(2):
-        started = time.process_time()
-        work()
-        took = time.process_time() - started
-        if took > _LONG_S:
-            break
-    return windows / max(took, 1e-6)
+def _is_exact(way: Execution) -> bool:
+    return way.precision == "float32" and not way.levels
 
 
-def _file_of(trial: Trial, ways: Mapping[str, Execution]) -> Path:
-    """Where the outcome of a trial is kept: by machine, versions, model and request."""
-    import torch
+def _best(names: Collection[str], speeds: Mapping[str, float]) -> str | None:
+    """The fastest way; torch's exact one where none is faster by a margin. None without torch."""
+    torch = max(({"torch", "torch" + _ALONE} & {*names}), key=speeds.__getitem__, default=None)
+    if torch is None:
+        return None
+    fastest = max(names, key=speeds.__getitem__)
+    return fastest if speeds[fastest] >= _MARGIN * speeds[torch] else torch
 
-    asked = [_VERSION, platform.machine(), platform.processor()]
-    asked += [torch.backends.cpu.get_cpu_capability(), trial.sha256, trial.stride_px]
-    asked += [version(way.runtime) for way in ways.values()]
-    asked += [trial.batch_size, *ways]
-    asked += [way.model_dump_json(include=_WAY) for way in ways.values()]
-    return cached_file("trials", json.dumps(asked), ".json")
+
+def _rates(name: str, way: Execution, speeds: Mapping[str, float]) -> dict[str, float]:
+    """Windows a second of a way, and of windows alone where they share."""
+    if way.cut is None:
+        return {"windows_per_s": speeds[name]}
+    alone = speeds["torch" + _ALONE] * speeds[name] / speeds["torch"]
+    return {
+        "windows_per_s": speeds[name],
+        "alone_windows_per_s": speeds.get(name + _ALONE, alone),
+    }

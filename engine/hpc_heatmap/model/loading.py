@@ -7,23 +7,18 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from hpc_heatmap.digest import sha256_of
-from hpc_heatmap.errors import ModelError, ModelOutputError, UnsafeModelError, brief
+from hpc_heatmap.errors import ModelError, UnsafeModelError, brief
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.archive import CONVERT, refuse_code
-from hpc_heatmap.model.classifier import EXACT, Classifier, Network, NetworkClassifier
+from hpc_heatmap.model.classifier import EXACT, Network, NetworkClassifier
 from hpc_heatmap.model.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from hpc_heatmap.model.program import Program
 
 __all__ = [
-    "check_classifier",
     "check_file",
-    "choose_memory_format",
     "load_classifier",
     "network_of",
     "program_copy",
@@ -156,7 +151,7 @@ def _program_network(
             raise ModelError("No file of the program was given.")
         program = Program.load(file)
     except ModelError:
-        from hpc_heatmap.model.capture import CaptureError
+        from hpc_heatmap.model.program import CaptureError
         from hpc_heatmap.model.program_cache import capture_model
 
         try:
@@ -190,34 +185,6 @@ def _network(path: Path, threads: int, channels_last: bool, traced: Path | None)
     return TorchNetwork(path, threads, channels_last=channels_last, traced=traced)
 
 
-def choose_memory_format(classifier: NetworkClassifier) -> bool:
-    """Let a network take batches channels last where it can; says whether it does.
-
-    Convolutions of torch are up to twice as fast so. The choice is made once, when a run is
-    planned, by the scores of windows of noise alone, never by the clock: all tasks of a run must
-    give the same bits.
-    """
-    network = classifier.network
-    if not hasattr(network, "channels_last"):
-        return False
-    side = classifier.window_px
-    rng = np.random.default_rng(0)
-    patches = [rng.integers(0, most, (2 * side, 2 * side, 3), np.uint8) for most in (256, 128, 32)]
-
-    def scores(channels_last: bool) -> npt.NDArray[np.float32]:
-        network.channels_last = channels_last
-        windows = [classifier.cut(classifier.prepare(p), side // 2, side // 2) for p in patches]
-        return np.asarray(classifier.scores(windows))
-
-    try:
-        agree = bool(np.abs(scores(False) - scores(True)).max() <= EXACT)
-    except Exception:
-        # Whether the model works at all is the question of check_classifier.
-        agree = False
-    network.channels_last = agree
-    return agree
-
-
 def traced_copy(path: Path, descriptor: Descriptor, *, channels_last: bool) -> bytes | None:
     """A copy of a ``.pt2`` model that tasks load faster; None for others, and where it cannot be.
 
@@ -239,40 +206,3 @@ def program_copy(path: Path, sha256: str, descriptor: Descriptor) -> bytes:
     side = descriptor.resize_px or descriptor.patch_size_pixels
     capture_model(path, sha256, side).save(file)
     return file.getvalue()
-
-
-def check_classifier(classifier: Classifier, batch_size: int) -> None:
-    """Score windows of noise, so that a model that cannot work is refused before a run starts.
-
-    Raises
-    ------
-    ModelError
-        It does not take windows of the size that the descriptor says, cannot take different
-        numbers of windows, gives NaN or the wrong shape.
-    """
-    side = classifier.window_px
-    noise = np.random.default_rng(0).integers(0, 256, (2 * side, 2 * side, 3), np.uint8)
-    failed: dict[int, Exception] = {}
-    sizes = sorted({1, batch_size}) if batch_size > 1 else [1]
-    for n_windows in sizes:
-        try:
-            window = classifier.cut(classifier.prepare(noise), side // 2, side // 2)
-            classifier.scores([window] * n_windows)
-        except ModelOutputError as error:
-            raise ModelError(f"The model cannot be used. {error}") from error
-        except Exception as error:
-            failed[n_windows] = error
-    if not failed:
-        return
-    n_windows, reason = failed.popitem()
-    if len(sizes) == 2 and not failed:
-        works = sum(sizes) - n_windows
-        raise ModelError(
-            f"The model scores {works} windows at once and fails on {n_windows} "
-            f"({brief(reason)}): export it with a dynamic batch size."
-        ) from reason
-    raise ModelError(
-        f"The model fails on windows of {side} x {side} px, the size that its descriptor says "
-        f"({brief(reason)}): check patch_size_pixels and transform, and that it was exported with "
-        "a dynamic batch size."
-    ) from reason

@@ -23,7 +23,15 @@ import numpy.typing as npt
 
 from hpc_heatmap.errors import ModelError, brief
 
-__all__ = ["CONVOLUTION", "INPUT", "Program", "Step", "references", "weight_names"]
+__all__ = [
+    "CONVOLUTION",
+    "INPUT",
+    "CaptureError",
+    "Program",
+    "Step",
+    "references",
+    "weight_names",
+]
 
 #: The step whose result is the batch of windows.
 INPUT = "input"
@@ -31,6 +39,10 @@ INPUT = "input"
 #: without a ReLU on its result.
 CONVOLUTION = "convolution"
 VERSION = 1
+
+
+class CaptureError(Exception):
+    """A network cannot be written as a program; says why."""
 
 
 @dataclass(frozen=True)

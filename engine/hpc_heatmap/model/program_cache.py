@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_heatmap.errors import ModelError
-from hpc_heatmap.model.program import VERSION, Program
+from hpc_heatmap.model.program import VERSION, CaptureError, Program
 from hpc_heatmap.model.user_cache import cached_file, keep
 
 __all__ = ["capture_model", "kept_program"]
@@ -60,14 +60,14 @@ def capture_model(path: Path, sha256: str, side_px: int, module: Any = None) -> 
     ModelError
         It cannot be loaded.
     """
-    from hpc_heatmap.model.capture import CaptureError, capture
-    from hpc_heatmap.model.torch import TorchNetwork
-
     kept = kept_program(sha256, side_px)
     if kept is not None:
         return kept
     if path.suffix == ".onnx":
         raise CaptureError("it is an ONNX model, which ONNX Runtime runs")
+    from hpc_heatmap.model.capture import capture
+    from hpc_heatmap.model.torch import TorchNetwork
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = capture(TorchNetwork(path, 1).module if module is None else module, side_px)

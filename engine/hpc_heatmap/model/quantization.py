@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from hpc_heatmap.model.onnx_graph import Levels
 from hpc_heatmap.model.program import CONVOLUTION, INPUT, Program
 from hpc_heatmap.model.sharing import CONCATENATION, MAX_POOL
 from hpc_heatmap.model.steps import Steps
+from hpc_heatmap.model.torch import several_threads
 
-__all__ = ["find_levels"]
+__all__ = ["find_levels", "find_ranges"]
 
 #: Room above the largest number that was seen.
 _ROOM = 1.1
@@ -21,10 +22,10 @@ _ROOM = 1.1
 _BATCH = 8
 
 
-def find_levels(
-    program: Program, windows: npt.NDArray[np.float32], *, between: bool = False
-) -> dict[str, Levels]:
-    """Levels of what convolutions take, but for the first one.
+def find_ranges(
+    program: Program, windows: npt.NDArray[np.float32]
+) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest number of each result that convolutions may take.
 
     Parameters
     ----------
@@ -32,26 +33,40 @@ def find_levels(
         The network.
     windows
         Normalised windows, (n, 3, side, side).
+    """
+    names = {name for members in _groups(program, False) for name in members}
+    ranges = dict.fromkeys(names, (0.0, 1e-12))
+    with torch.inference_mode(), several_threads():
+        steps = Steps(program)
+        for first in range(0, len(windows), _BATCH):
+            batch = torch.from_numpy(windows[first : first + _BATCH])
+            values = {INPUT: batch.contiguous(memory_format=torch.channels_last)}
+            steps.run(values, release=False)
+            for name, (lowest, highest) in ranges.items():
+                least, most = values[name].aminmax()
+                ranges[name] = min(lowest, float(least)), max(highest, float(most))
+    return ranges
+
+
+def find_levels(
+    program: Program, ranges: Mapping[str, tuple[float, float]], *, between: bool = False
+) -> dict[str, Levels]:
+    """Levels of what convolutions take, but for the first one.
+
+    Parameters
+    ----------
+    program
+        The network.
+    ranges
+        What :func:`find_ranges` gave.
     between
         Only of what goes from one convolution to the next. Sums, which residual networks add to
         from end to end, stay as they are: rougher numbers add up in them.
     """
-    groups = _groups(program, between)
-    lowest: dict[tuple[str, ...], float] = {}
-    highest: dict[tuple[str, ...], float] = {}
-    with torch.inference_mode():
-        steps = Steps(program)
-        for first in range(0, len(windows), _BATCH):
-            values = {INPUT: torch.from_numpy(windows[first : first + _BATCH])}
-            steps.run(values, release=False)
-            for members in groups:
-                least = min(float(values[name].min()) for name in members)
-                most = max(float(values[name].max()) for name in members)
-                lowest[members] = min(least, lowest.get(members, 0.0))
-                highest[members] = max(most, highest.get(members, 1e-12))
     levels: dict[str, Levels] = {}
-    for members in groups:
-        low, high = _ROOM * lowest[members], _ROOM * highest[members]
+    for members in _groups(program, between):
+        low = _ROOM * min(ranges[name][0] for name in members)
+        high = _ROOM * max(ranges[name][1] for name in members)
         found = Levels(high / 255, 0) if low == 0 else Levels(max(-low, high) / 127, 128)
         levels |= dict.fromkeys(members, found)
     return levels

@@ -18,9 +18,12 @@ import torch
 
 from hpc_heatmap.errors import ModelError, UnsafeModelError, brief
 from hpc_heatmap.model.archive import CONVERT
+from hpc_heatmap.processes import idle_cores
 
-__all__ = ["TorchNetwork", "operations", "traced_copy"]
+__all__ = ["TorchNetwork", "several_threads", "traced_copy"]
 
+#: More threads gain little on the few windows of a plan.
+_MOST_THREADS = 4
 #: Windows of a batch on which a traced copy must give the very bits of its model.
 _BATCHES = (1, 2, 5)
 #: Operators with a form that tracing follows where sizes depend on the number of windows.
@@ -99,16 +102,15 @@ class TorchNetwork:
         return logits
 
 
-def operations(network: Any, side_px: int) -> float:
-    """Operations of a network for one window, by torch's own count; 0 where it cannot count."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+@contextmanager
+def several_threads() -> Iterator[None]:
+    """Let torch use some of the cores that are idle: threads that share a core wait in vain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(idle_cores(), _MOST_THREADS))
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), _silence():
-            network.module(torch.zeros(1, 3, side_px, side_px))
-    except Exception:
-        return 0.0
-    return float(counter.get_total_flops())
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _first(output: Any) -> Any:

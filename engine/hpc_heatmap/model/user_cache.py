@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cached_file", "keep"]
+__all__ = ["cached_file", "keep", "this_processor"]
 
 
 def cached_file(folder: str, asked: str, suffix: str) -> Path:
@@ -48,3 +49,12 @@ def keep(file: Path, write: Callable[[Path], object]) -> None:
             os.replace(partial, file)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def this_processor() -> list[str]:
+    """What results and speeds depend on beside versions: the processor and what it can do."""
+    said = [platform.machine(), platform.processor(), os.environ.get("ATEN_CPU_CAPABILITY", "")]
+    with contextlib.suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0]
+        said += [line for line in first.splitlines() if line.startswith(("model name", "flags"))]
+    return said

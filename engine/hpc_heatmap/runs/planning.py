@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ from hpc_heatmap.model import (
     Descriptor,
     NetworkClassifier,
     Trial,
-    check_classifier,
+    check_model,
     choose_execution,
-    choose_memory_format,
     find_descriptor,
+    known_check,
+    known_execution,
     load_classifier,
     program_copy,
     read_descriptor,
@@ -56,6 +58,7 @@ __all__ = ["create_run", "plan_run", "windows_per_second"]
 
 PathLike = str | os.PathLike[str]
 
+_MEMORY_FORMATS = {False: "contiguous", True: "channels_last"}
 #: Patches on which rougher numbers are compared with exact ones.
 _TOLERANCE_PATCHES = 16
 
@@ -94,9 +97,9 @@ def plan_run(
         )
     paths = collect_slides(slides)
     if isinstance(model, str | os.PathLike):
-        entry, classifier = _load_model(Path(model), model_config, settings)
+        entry, load = _model_file(Path(model), model_config, settings)
     else:
-        classifier = model
+        load = partial(lambda given: given, model)
         entry = ModelEntry(
             name=type(model).__name__,
             window_px=model.window_px,
@@ -123,21 +126,10 @@ def plan_run(
             entries.append(SlideEntry(id=slide_id, path=str(path), problem=str(error)))
     if len(problems) == len(entries):
         raise problems[0] if len(problems) == 1 else SlideError(" ".join(map(str, problems)))
-    if isinstance(classifier, NetworkClassifier) and choose_memory_format(classifier):
+    if isinstance(model, str | os.PathLike):
+        entry = _with_execution(Path(model), entry, load, entries, stride, settings)
+    elif check_model(model, settings.batch_size):
         entry = entry.model_copy(update={"memory_format": "channels_last"})
-    check_classifier(classifier, settings.batch_size)
-    if isinstance(classifier, NetworkClassifier) and isinstance(model, str | os.PathLike):
-        trial = Trial(
-            path=Path(model),
-            sha256=str(entry.sha256),
-            stride_px=stride,
-            batch_size=settings.batch_size,
-            patches=sample_patches(
-                entries, entry, settings, 2 if settings.tolerance is None else _TOLERANCE_PATCHES
-            ),
-            tolerance=settings.tolerance,
-        )
-        entry = entry.model_copy(update={"execution": choose_execution(classifier, trial)})
     return RunFile(
         settings=settings,
         stride_px=stride,
@@ -146,13 +138,14 @@ def plan_run(
         stain_target=target,
         provenance=provenance(),
         windows_per_s=entry.execution.windows_per_s
-        or windows_per_second(classifier, settings.batch_size),
+        or windows_per_second(load(), settings.batch_size),
     )
 
 
-def _load_model(
+def _model_file(
     path: Path, config: PathLike | None, settings: RunSettings
-) -> tuple[ModelEntry, Classifier]:
+) -> tuple[ModelEntry, Callable[[], NetworkClassifier]]:
+    """What is known of a model file, and what loads it: one that never was is loaded now."""
     check_file(path)
     descriptor_path = find_descriptor(path, Path(config) if config else None)
     descriptor = read_descriptor(descriptor_path)
@@ -167,7 +160,49 @@ def _load_model(
         window_px=descriptor.patch_size_pixels,
         requested_spacing_um=settings.requested_spacing or descriptor.spacing_um_px,
     )
-    return entry, load_classifier(path, descriptor, lesion_class=entry.lesion_class)
+    channels_last = known_check(settings.batch_size, _sha256s(entry))
+    load = cache(
+        lambda: load_classifier(
+            path, descriptor, lesion_class=entry.lesion_class, channels_last=bool(channels_last)
+        )
+    )
+    if channels_last is None:
+        load()
+    return entry, load
+
+
+def _sha256s(entry: ModelEntry) -> list[str]:
+    return [str(entry.sha256), str(entry.descriptor_sha256)]
+
+
+def _with_execution(
+    path: Path,
+    entry: ModelEntry,
+    load: Callable[[], NetworkClassifier],
+    slides: Sequence[SlideEntry],
+    stride_px: int,
+    settings: RunSettings,
+) -> ModelEntry:
+    """A model's entry with how it is done, found out where that is not known on this machine."""
+    checked = known_check(settings.batch_size, _sha256s(entry))
+    if checked is None:
+        checked = check_model(load(), settings.batch_size, _sha256s(entry))
+    exact = settings.tolerance is None
+    trial = Trial(
+        path=path,
+        sha256=str(entry.sha256),
+        stride_px=stride_px,
+        batch_size=settings.batch_size,
+        patches=sample_patches(slides, entry, settings, 2 if exact else _TOLERANCE_PATCHES),
+        tolerance=settings.tolerance,
+        fed=f"{entry.descriptor_sha256} {entry.lesion_class}",
+    )
+    execution = known_execution(trial)
+    if execution is None:
+        execution = choose_execution(load(), trial)
+    return entry.model_copy(
+        update={"memory_format": _MEMORY_FORMATS[checked], "execution": execution}
+    )
 
 
 def _lesion_index(descriptor: Descriptor, settings: RunSettings, path: Path) -> int:

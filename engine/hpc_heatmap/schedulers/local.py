@@ -6,7 +6,6 @@ only when a slot is free. A job is two processes: submitit's controller and the 
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,20 +21,13 @@ from hpc_heatmap.formats.atomic import storage_errors
 from hpc_heatmap.schedulers import Job, delete_pickles, job_folder, tail_of
 from hpc_heatmap.stages.task import Stage, Task, perform
 
-__all__ = ["LocalScheduler", "usable_cores"]
+__all__ = ["LocalScheduler"]
 
 _NO_TIMEOUT_MIN = 60 * 24 * 365
 #: A killed process is gone at once, unless it waits for a disk that does not answer.
 _GONE_S = 10.0
 _MODULES = {"submitit.local._local", "submitit.core._submit"}
 _JOB_ID = "SUBMITIT_LOCAL_JOB_ID"
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class LocalScheduler:
@@ -56,7 +48,7 @@ class LocalScheduler:
     own_processes = True
 
     def __init__(self, jobs: Path, session: str, workers: int | None = None) -> None:
-        self.slots = workers or usable_cores()
+        self.slots = workers or processes.usable_cores()
         self._jobs = jobs
         self._session = session
         self._executor: Any = None

@@ -12,13 +12,13 @@ from typing import Any
 from hpc_heatmap.errors import NoTissueError
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.model import find_descriptor
+from hpc_heatmap.processes import usable_cores
 from hpc_heatmap.runs.cost.pool import pool_of
 from hpc_heatmap.runs.cost.prediction import Choice, Estimate, predict
 from hpc_heatmap.runs.cost.sizes import read_sizes
 from hpc_heatmap.runs.cost.survey import Survey, survey
 from hpc_heatmap.runs.cost.trial import Trial, measure
 from hpc_heatmap.runs.planning import plan_run
-from hpc_heatmap.schedulers.local import usable_cores
 from hpc_heatmap.settings import LaunchSettings, RunSettings
 from hpc_heatmap.simulation import ClusterModel
 from hpc_heatmap.synthetic import generate_slide
