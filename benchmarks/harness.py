@@ -141,9 +141,9 @@ def round_tissue(path: Path, side_px: int) -> Path:
     def pixels_at(x: int, y: int, w: int, h: int, downsample: int) -> Any:
         column = (x + np.arange(w) + 0.5) * downsample - centre
         row = (y + np.arange(h) + 0.5) * downsample - centre
-        inside = np.hypot(column[None], row[:, None]) <= radius
-        if not inside.any():
+        if np.hypot(np.abs(column).min(), np.abs(row).min()) > radius:
             return None
+        inside = np.hypot(column[None], row[:, None]) <= radius
         texture = _stained_texture(downsample)
         rows, columns = (y + np.arange(h)) % len(texture), (x + np.arange(w)) % len(texture)
         return np.where(inside[..., None], texture[rows[:, None], columns], np.uint8(GLASS_RGB))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def _group(slide: Path, folder: Path) -> SlidePaths:
     return paths
 
 
+@functools.cache
+def _grouped(slide: Path, shared: Path) -> SlidePaths:
+    """The groups of a slide, made once for all figures."""
+    return _group(slide, shared / f"groups of {slide.stem}")
+
+
 def _cells(paths: SlidePaths) -> list[np.ndarray]:
     with open_groups(paths.groups) as groups:
         return [groups.cells(index) for index in range(groups.header.n_groups)]
@@ -47,7 +54,7 @@ def _papers_patches(slide: Path, cells: np.ndarray) -> np.ndarray:
 def grouping_cpu(bench: Bench) -> list[float]:
     """Processor time of the whole grouping task against OpenSlide's reading patch by patch."""
     slide = bench.slide()
-    cells = np.concatenate(_cells(_group(slide, bench.folder / "groups")))
+    cells = np.concatenate(_cells(_grouped(slide, bench.shared)))
     # Neighbours in runs of 32, from all over the tissue, in the order of the groups.
     sample = np.concatenate([cells[start : start + 32] for start in range(0, len(cells), 256)])
 
@@ -70,7 +77,7 @@ def grouping_cpu(bench: Bench) -> list[float]:
 def stored_bytes(bench: Bench) -> list[float]:
     """Bytes of a slide's groups against whole patches, not compressed, in HDF5."""
     slide = bench.slide()
-    paths = _group(slide, bench.folder / "ours")
+    paths = _grouped(slide, bench.shared)
     groups = _cells(paths)
     papers = bench.folder / "papers.h5"
     with h5py.File(papers, "w") as file:

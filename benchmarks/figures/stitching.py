@@ -96,7 +96,7 @@ def stitch_large(bench: Bench) -> list[float]:
         cpu.append(time.process_time() - cpu_before)
         return time.perf_counter() - wall
 
-    ratios = interleaved(ours, writing, 2 if bench.quick else 7)
+    ratios = interleaved(ours, writing, 1 if bench.quick else 7)
     peak_bytes = max(memory for _, _, memory in found)
     cpu_ratio = statistics.median(c for _, c, _ in found) / statistics.median(cpu)
     raw_bytes = sum(level.nbytes for level in levels)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap import __version__
 from hpc_heatmap.errors import ModelError, ModelOutputError, brief
 from hpc_heatmap.model.classifier import EXACT, Classifier, NetworkClassifier
 from hpc_heatmap.model.user_cache import cached_file, keep, this_processor
@@ -63,14 +62,7 @@ def check_model(classifier: Classifier, batch_size: int, sha256s: Sequence[str] 
 
 
 def _file_of(batch_size: int, sha256s: Sequence[str]) -> Path:
-    asked = [
-        __version__,
-        version("torch"),
-        version("onnxruntime"),
-        *this_processor(),
-        batch_size,
-        *sha256s,
-    ]
+    asked = [version("torch"), version("onnxruntime"), *this_processor(), batch_size, *sha256s]
     return cached_file("checks", json.dumps(asked), ".json")
 
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hpc_heatmap import __version__
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.model.classifier import EXACT, NetworkClassifier
 from hpc_heatmap.model.loading import network_of
@@ -48,8 +47,6 @@ _SHOWN = 4
 _MARGIN = 1.1
 #: What makes one way another.
 _WAY = {"backend", "runtime", "precision", "winograd", "stride_px", "cut"}
-#: Version of what is kept of a trial.
-_VERSION = 3
 #: Ends the names of ways in which windows do not share, where they might.
 _ALONE = " window by window"
 
@@ -114,7 +111,7 @@ def _kept_choice(trial: Trial) -> Path:
     for patch in trial.patches:
         pixels.update(f"{patch.shape}".encode())
         pixels.update(patch.tobytes())
-    asked = [_VERSION, __version__, *this_processor(), trial.sha256, trial.fed, trial.stride_px]
+    asked = [*this_processor(), trial.sha256, trial.fed, trial.stride_px]
     asked += [trial.batch_size, trial.tolerance, pixels.hexdigest()]
     asked += [f"{name} {version(name)}" for name in ("torch", *installed())]
     return cached_file("choices", json.dumps(asked), ".json")
@@ -304,7 +301,7 @@ class _Choice:
     def _file_of(self, folder: str, ways: Sequence[Execution], *names: str) -> Path:
         """Where what was found is kept: by machine, versions, model and request."""
         trial = self._trial
-        asked = [_VERSION, __version__, *this_processor(), trial.sha256, trial.stride_px]
+        asked = [*this_processor(), trial.sha256, trial.stride_px]
         asked += [version(way.runtime) for way in ways]
         asked += [trial.batch_size, *names]
         asked += [way.model_dump_json(include=_WAY) for way in ways]

@@ -14,6 +14,10 @@ import platformdirs
 __all__ = ["cached_file", "keep", "this_processor"]
 
 
+#: To be raised wherever this version of the engine would find another answer.
+_VERSION = 1
+
+
 def cached_file(folder: str, asked: str, suffix: str) -> Path:
     """Where the answer to what was asked is kept.
 
@@ -26,7 +30,7 @@ def cached_file(folder: str, asked: str, suffix: str) -> Path:
     suffix
         Of the file, with its dot.
     """
-    name = hashlib.sha256(asked.encode()).hexdigest()
+    name = hashlib.sha256(f"{_VERSION} {asked}".encode()).hexdigest()
     cache = platformdirs.user_cache_path("hpc-heatmap", appauthor=False)
     return cache / folder / f"{name}{suffix}"
 
