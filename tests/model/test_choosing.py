@@ -104,6 +104,7 @@ def test_fewer_multiplications_are_left_where_they_round_too_much(monkeypatch):
     from hpc_heatmap.model import winograd
 
     plain = load_classifier(DEMO, read_descriptor(DEMO.with_suffix(".json")), channels_last=True)
+    monkeypatch.setattr("hpc_heatmap.model.runtimes.installed", list)
     monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 1)
     assert choose_execution(plain, trial_of(DEMO, 96, 192)).winograd
     monkeypatch.setattr(winograd, "_POINTS", (0.0, 1.0, -1.0, 1000.0, -1000.0))

@@ -161,7 +161,7 @@ class _Choice:
             if difference <= self._limit(way):
                 said = " ".join([self._said(best, way, speeds, why_alone), *notes])
                 return way.model_copy(update={"reason": said, **_rates(best, way, speeds)})
-            if way.winograd and (way.runtime == "torch" or way.cut is not None):
+            if way.winograd:
                 notes.append(f"{best} with fewer multiplications differs by {difference:.1e}.")
                 ways = {n: w.model_copy(update={"winograd": False}) for n, w in ways.items()}
                 speeds = self._speeds(ways)
@@ -232,7 +232,12 @@ class _Choice:
                 for name, way in ways.items()
                 if name == "torch" or way.runtime != "torch"
             }
-        return ways
+        return {
+            name: way
+            if way.runtime == "torch" or way.cut is not None
+            else way.model_copy(update={"winograd": False})
+            for name, way in ways.items()
+        }
 
     def _rough_ways(self, exact: Execution, able: Mapping[str, str]) -> dict[str, Execution]:
         """In numbers that are coarser than the model's."""
