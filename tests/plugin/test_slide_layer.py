@@ -160,6 +160,20 @@ def test_a_screen_does_not_wait_and_is_never_black(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(pyramid.levels[0]), exact)
 
 
+def test_a_preview_has_the_coarsest_pixel_below_each_centre(slide_path: Path) -> None:
+    pyramid = pyramid_of(slide_path)
+    for number, tile in ((0, (1, 2)), (0, (3, 4)), (1, (0, 0)), (1, (1, 2))):
+        level = pyramid.levels[number]
+        shown, box = level.preview(tile), level.box(tile)
+        ratio = level.factor[0] / pyramid.levels[-1].factor[0]
+        height, width, _ = pyramid.coarsest.shape
+        for row in range(0, box.height, 37):
+            for column in range(0, box.width, 41):
+                y = min(int((box.y + row + 0.5) * ratio), height - 1)
+                x = min(int((box.x + column + 0.5) * ratio), width - 1)
+                assert (shown[row, column] == pyramid.coarsest[y, x]).all()
+
+
 def test_a_tile_is_decoded_once_for_all_who_ask_meanwhile(slide_path: Path) -> None:
     pyramid = Held(slide_path)
     level = pyramid.levels[0]
