@@ -77,10 +77,13 @@ class Winograd:
         for n, p, tiles in ((rows.shape[2], padding[1], across), (rows.shape[1], padding[0], down)):
             ends += [p, _RESULTS * tiles + 2 - n - p]
         whole = rows.new_empty(len(rows), height, width, self._weights.shape[2])
-        n = max(1, _TILES_AT_ONCE // (down * across))
+        n, m = max(1, _TILES_AT_ONCE // (down * across)), max(1, _TILES_AT_ONCE // across)
         for some, result in zip(rows.split(n), whole.split(n), strict=True):
             padded = torch.nn.functional.pad(some, ends)
-            result.copy_(self._tiles(padded, down, across)[:, :height, :width])
+            for first in range(0, down, m):
+                top, end = _RESULTS * first, _RESULTS * min(first + m, down)
+                tiles = self._tiles(padded[:, top : end + 2], min(m, down - first), across)
+                result[:, top:end] = tiles[:, : min(end, height) - top, :width]
         if self._bias is not None:
             whole += self._bias
         if self._relu:
