@@ -51,13 +51,31 @@ def max_pool(
 
 def _along(axis: int, rows: torch.Tensor, kernel: Kernel, dilation: int, n: int) -> torch.Tensor:
     """Maxima along an axis, `n` of them."""
-    size, stride, padding = kernel
-    span = (n - 1) * stride + 1
-    beyond = max(0, span + size - 1 - padding - rows.shape[axis])
-    if padding or beyond:
-        # The axes, from the last on: before and behind.
-        ends = [0, 0] * (rows.ndim - 1 - axis) + [padding, beyond]
-        rows = torch.nn.functional.pad(rows, ends, value=-torch.inf)
-    step = (slice(None),) * axis + (slice(None, None, stride),)
-    taps = [rows.narrow(axis, k, span)[step] for k in range(0, size, dilation)]
-    return reduce(torch.maximum, taps)
+    full: list[torch.Tensor] = []
+    others: list[tuple[int, int, torch.Tensor]] = []
+    for offset in range(-kernel.padding, kernel.size - kernel.padding, dilation):
+        # Results that find a number there: of those at the ends it lies in the padding.
+        first = max(0, -(offset // kernel.stride))
+        stop = min(n, (rows.shape[axis] - 1 - offset) // kernel.stride + 1)
+        if first < stop:
+            start, end = (result * kernel.stride + offset for result in (first, stop - 1))
+            taken = _part(rows, axis, start, end + 1, kernel.stride)
+            if stop - first == n:
+                full.append(taken)
+            else:
+                others.append((first, stop, taken))
+    if len(full) > 1:
+        maxima = reduce(torch.maximum, full)
+    elif full:
+        maxima = full[0].clone()
+    else:
+        shape = [*rows.shape[:axis], n, *rows.shape[axis + 1 :]]
+        maxima = rows.new_full(shape, -torch.inf)
+    for first, stop, taken in others:
+        found = _part(maxima, axis, first, stop)
+        torch.maximum(found, taken, out=found)
+    return maxima
+
+
+def _part(rows: torch.Tensor, axis: int, start: int, stop: int, step: int = 1) -> torch.Tensor:
+    return rows[(slice(None),) * axis + (slice(start, stop, step),)]
