@@ -6,7 +6,8 @@ A JPEG TIFF of 40,960 px and its heatmap at stride 16 (2,560 x 2,560 scores) are
 work folder, and napari-wsi gets an environment of its own there, with the same napari. Each round
 opens both viewers one after the other in processes of their own, on a virtual screen with
 rendering in software where there is no other, with a canvas of the same size, and takes the same
-views. napari-wsi has no heatmaps: there the same scores are added as an ordinary napari layer.
+views. napari-wsi has no heatmaps: there the same scores are added as an ordinary napari layer. The
+first picture is the slide's; the heatmap is opened when it is there, and timed by itself.
 
 A time begins with the change of the view and ends with the first frame that shows what the last
 one shows: in vispy's own draw event, with OpenGL waited for. The last frame is the one after which
@@ -39,8 +40,9 @@ VERSION = "1.3.0"
 ROOT = Path(__file__).parents[1]
 #: A view is settled when no frame has come for so long.
 QUIET_S = 0.2
-#: How many times better each figure is to be.
-GOALS = {"first": 2.5, "pan": 2.0, "zoom": 2.0, "jump": 2.0, "memory": 1 / 0.7}
+#: How many times better each figure is to be; of a heatmap's opening nothing was asked.
+GOALS = {"first": 2.5, "heatmap": None, "pan": 2.0, "zoom": 2.0, "jump": 2.0, "memory": 1 / 0.7}
+PLUGINS = {"ours": "napari-hpc-heatmap", "wsi": "napari-wsi"}
 
 
 # What is looked at
@@ -211,7 +213,8 @@ def look(reader: str, work: Path, pictures: Path | None) -> dict[str, Any]:
         times.setdefault(name, []).append(frame.at_s - at_s)
         times.setdefault(f"{name} cpu", []).append(frame.worked_s - worked_s)
 
-    timed("first", lambda: _open(viewer, reader, work))
+    timed("first", lambda: viewer.open(str(work / "slide.svs"), plugin=PLUGINS[reader]))
+    timed("heatmap", lambda: _open_heatmap(viewer, reader, work))
     camera = viewer.scene.camera
     # napari-wsi opens slides in pixels.
     unit = float(viewer.layers[0].scale[0])
@@ -240,16 +243,14 @@ def look(reader: str, work: Path, pictures: Path | None) -> dict[str, Any]:
     return times
 
 
-def _open(viewer: Any, reader: str, work: Path) -> None:
+def _open_heatmap(viewer: Any, reader: str, work: Path) -> None:
     if reader == "ours":
-        viewer.open(str(work / "slide.svs"), plugin="napari-hpc-heatmap")
-        viewer.open(str(work / "heatmap.h5"), plugin="napari-hpc-heatmap")
+        viewer.open(str(work / "heatmap.h5"), plugin=PLUGINS[reader])
         return
     import h5py
     import numpy as np
     from napari.utils.colormaps import Colormap
 
-    viewer.open(str(work / "slide.svs"), plugin="napari-wsi")
     unit = float(viewer.layers[0].scale[0])
     file = h5py.File(work / "heatmap.h5")
     colours = np.array(
@@ -324,7 +325,7 @@ def report(found: dict[str, dict[str, list[float]]]) -> None:
         unit, factor = ("MiB", 2**-20) if name == "memory" else ("ms", 1e3)
         print(
             f"{name:10}{ours * factor:>9.0f} {unit:3}{wsi * factor:>16.0f} {unit:3}"
-            f"{wsi / ours:>9.2f}{goal:>8.2f}",
+            f"{wsi / ours:>9.2f}{'-' if goal is None else f'{goal:.2f}':>8}",
             end="",
         )
         if name == "memory":
