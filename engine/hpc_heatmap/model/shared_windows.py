@@ -171,8 +171,8 @@ class _Lattice:
         shape = [*views[0].shape[:2], 0, 0, views[0].shape[4]]
         for axis, taken in enumerate(stretches):
             shape[2 + axis] = taken.length if taken.own else views[0].shape[2 + axis]
-        exact = sum(v.shape[2] * v.shape[3] for v in views) == shape[2] * shape[3]
-        whole = views[0].new_empty(shape) if exact else views[0].new_full(shape, fill)
+        whole = views[0].new_empty(shape)
+        _fill_around(whole, stretches, fill)
         for (y, x), view in zip(pairs, views, strict=True):
             height, width = view.shape[2:4]
             whole[:, :, y.target : y.target + height, x.target : x.target + width] = view
@@ -194,3 +194,13 @@ class _Lattice:
             offset += first * stride[axis] + piece.start * part.stride(2 + axis)
             size[axis], size[2 + axis] = self.windows[axis], piece.length
         return torch.as_strided(part, size, stride, offset)
+
+
+def _fill_around(whole: torch.Tensor, stretches: tuple[Stretch, ...], fill: float) -> None:
+    """Fill the padding of windows that is laid into them; pieces follow each other on an axis."""
+    for axis, taken in enumerate(stretches, 2):
+        if taken.own:
+            first, last = taken.pieces[0], taken.pieces[-1]
+            end = last.target + last.length
+            whole.narrow(axis, 0, first.target).fill_(fill)
+            whole.narrow(axis, end, taken.length - end).fill_(fill)
