@@ -376,7 +376,7 @@ class Trial:
         self.remember()
         assert self.complete
         assert self.status()["state"] == "done"
-        wait_until(lambda: not self.queued(), 40)
+        wait_until(lambda: not self.queued(), 120)
         assert drafts(self.root) == []
         assert not self.paths.master.exists()
         assert self.workers() == []

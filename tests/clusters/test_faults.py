@@ -34,6 +34,9 @@ pytestmark = pytest.mark.slow
 
 LIMIT_S = 400  # a test that takes longer hangs
 MIN_GROUPS = 20
+#: A node is away for so long: of jobs that are younger than its BatchStartTimeout, 10 s, Slurm takes
+#: it that they have not begun when the node comes back without them, and lets them stay for minutes.
+AWAY_S = 12
 PROFILE = """
 cluster = "slurm"
 cores_per_task = 1
@@ -177,7 +180,7 @@ def test_kill_9_of_a_node_with_tasks(trial: Make, lab: SlurmLab) -> None:
             wait_until(lambda: said("squeue", "-h", "-w", "n2", "-t", "R", "-o", "%i"))
             lab.kill_node("n2")
             one.remember()
-        time.sleep(3)
+        time.sleep(AWAY_S)
         lab.start_node("n2")
         one.ends(run)
         one.check()
@@ -193,7 +196,7 @@ def test_kill_9_of_the_node_of_the_master(trial: Make, lab: SlurmLab) -> None:
             node = master.environ()["SLURMD_NODENAME"]
             lab.kill_node(node)
             one.remember()
-        time.sleep(3)
+        time.sleep(AWAY_S)
         lab.start_node(node)
         one.ends(run)
         one.check()
