@@ -34,8 +34,8 @@ pytestmark = pytest.mark.slow
 
 LIMIT_S = 400  # a test that takes longer hangs
 MIN_GROUPS = 20
-#: A node is away for so long: of jobs that are younger than its BatchStartTimeout, 10 s, Slurm takes
-#: it that they have not begun when the node comes back without them, and lets them stay for minutes.
+#: A node is away for so long: jobs younger than Slurm's BatchStartTimeout, 10 s, are taken for not
+#: yet begun when it comes back without them, and stay in the queue for minutes.
 AWAY_S = 12
 PROFILE = """
 cluster = "slurm"
