@@ -81,7 +81,8 @@ class Screen:
         for key, tile in tiles.items():
             source = there.get(key)
             if source is None:
-                if futures[key].done():
+                # Another screen of the same slide may have taken back what both have asked for.
+                if futures[key].done() and not futures[key].cancelled():
                     source = futures[key].result()
                 else:
                     late[key], source = futures[key], level.preview(tile)

@@ -214,6 +214,28 @@ def test_what_is_not_looked_at_any_more_is_not_decoded(slide_path: Path) -> None
     assert len(pyramid.cache) <= 2 + 1 + 2
 
 
+def test_one_screen_may_take_back_what_another_waits_for(slide_path: Path) -> None:
+    """As a slide that is shown twice, side by side."""
+    pyramid = Held(slide_path)
+    level, waiting = pyramid.levels[0], Screen(lambda: None, patience_s=1.0)
+    leaving = Screen(lambda: None, patience_s=0.0)
+    shown: list[np.ndarray] = []
+
+    def look() -> None:
+        with waiting:
+            shown.append(level[:, :])
+
+    with leaving:
+        level[:, :]
+        thread = threading.Thread(target=look)
+        thread.start()
+        time.sleep(0.2)
+        level[:10, :10]
+    thread.join(30)
+    pyramid.gate.set()
+    assert shown and not waiting.is_complete
+
+
 def test_colours_follow_the_profile_when_that_is_chosen_and_only_then(tmp_path: Path) -> None:
     """In the profile of this slide red is what blue is in sRGB, and the other way round."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
