@@ -6,7 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc_heatmap.execution import Execution
+from hpc_heatmap.model.capture import capture
 from hpc_heatmap.model.max_pool import max_pool
+from hpc_heatmap.model.program_network import ProgramNetwork
 from hpc_heatmap.model.sharing import Kernel
 
 axes = st.tuples(
@@ -20,12 +23,19 @@ def test_maxima_are_those_of_torch(y, x, ceil: bool, seed: int, dtype: str) -> N
     generator = torch.Generator().manual_seed(seed)
     batch = torch.randn(3, *sides, 5, generator=generator).to(getattr(torch, dtype))
     batch = batch.permute(0, 3, 1, 2)
-    kernels = [
-        Kernel(d * (k - 1) + 1, s, p)
-        for k, s, p, d in zip(size, stride, padding, dilation, strict=True)
-    ]
+    kernels = [Kernel.dilated(*axis) for axis in zip(size, stride, padding, dilation, strict=True)]
     expected = torch.max_pool2d(batch, size, stride, padding, dilation, ceil)
-    found = max_pool(batch, kernels, dilation, ceil)
+    found = max_pool(batch, kernels, ceil)
     assert found.shape == expected.shape
     assert torch.equal(found, expected)
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_number_may_stand_for_both_axes() -> None:
+    class Pooled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.max_pool2d(x, (3,), (2,), (1,), (2,)).mean((2, 3))
+
+    batch = torch.randn(2, 3, 32, 32)
+    found = ProgramNetwork(capture(Pooled(), 32), Execution(backend="program"))(batch.numpy())
+    assert torch.allclose(torch.from_numpy(found), Pooled()(batch), atol=1e-6)

@@ -29,7 +29,7 @@ from hpc_heatmap.model.user_cache import cached_file, keep, this_processor
 if TYPE_CHECKING:
     from hpc_heatmap.model.program import Program
 
-__all__ = ["Trial", "choose_execution"]
+__all__ = ["Trial", "choose_execution", "known_execution"]
 
 _log = logging.getLogger(__name__)
 

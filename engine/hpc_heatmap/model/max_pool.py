@@ -19,12 +19,7 @@ __all__ = ["max_pool"]
 _CACHED_BYTES = 2**20
 
 
-def max_pool(
-    x: torch.Tensor,
-    kernels: Sequence[Kernel],
-    dilation: Sequence[int] = (1, 1),
-    ceil: bool = False,
-) -> torch.Tensor:
+def max_pool(x: torch.Tensor, kernels: Sequence[Kernel], ceil: bool = False) -> torch.Tensor:
     """Maxima, the same as torch's to the bit.
 
     Parameters
@@ -33,8 +28,6 @@ def max_pool(
         (n, channels, height, width), channels last.
     kernels
         For rows and for columns.
-    dilation
-        From one place of a kernel to the next, for rows and for columns.
     ceil
         Whether the last result may look beyond the padding.
     """
@@ -44,16 +37,16 @@ def max_pool(
     n = max(1, _CACHED_BYTES // max(1, rows[0].nbytes))
     for some, result in zip(rows.split(n), whole.split(n), strict=True):
         for axis in (1, 2):
-            some = _along(axis, some, kernels[axis - 1], dilation[axis - 1], shape[axis - 1])
+            some = _along(axis, some, kernels[axis - 1], shape[axis - 1])
         result.copy_(some)
     return whole.permute(0, 3, 1, 2)
 
 
-def _along(axis: int, rows: torch.Tensor, kernel: Kernel, dilation: int, n: int) -> torch.Tensor:
+def _along(axis: int, rows: torch.Tensor, kernel: Kernel, n: int) -> torch.Tensor:
     """Maxima along an axis, `n` of them."""
     full: list[torch.Tensor] = []
     others: list[tuple[int, int, torch.Tensor]] = []
-    for offset in range(-kernel.padding, kernel.size - kernel.padding, dilation):
+    for offset in range(-kernel.padding, kernel.size - kernel.padding, kernel.dilation):
         # Results that find a number there: of those at the ends it lies in the padding.
         first = max(0, -(offset // kernel.stride))
         stop = min(n, (rows.shape[axis] - 1 - offset) // kernel.stride + 1)

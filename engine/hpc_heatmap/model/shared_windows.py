@@ -134,9 +134,9 @@ class SharedWindows:
             return self._steps.convolve(step, inputs[step.inputs[0]], padding)
         if taken[0] is not None:
             x = inputs[step.inputs[0]]
-            size, stride = list(step.args[1]), [taken[0].stride, taken[1].stride]
             if is_max:
                 return self._steps.max_pool(step, x, padding)
+            size, stride = list(step.args[1]), [taken[0].stride, taken[1].stride]
             return torch.nn.functional.avg_pool2d(x, size, stride, padding, rounds_up(step))
         return self._steps.call(step, inputs.__getitem__, 1)
 

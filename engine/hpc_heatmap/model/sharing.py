@@ -63,11 +63,20 @@ _MOST_BYTES = 2**30
 
 
 class Kernel(NamedTuple):
-    """What a convolution or pool takes on one axis: size with dilation, stride, padding."""
+    """What a convolution or pool takes on one axis: size with dilation, stride, padding.
+
+    And its dilation: from one number that it takes to the next.
+    """
 
     size: int
     stride: int
     padding: int
+    dilation: int = 1
+
+    @classmethod
+    def dilated(cls, taps: int, stride: int, padding: int, dilation: int) -> Kernel:
+        """A kernel that takes so many numbers."""
+        return cls(dilation * (taps - 1) + 1, stride, padding, dilation)
 
     def results(self, n: int, ceil: bool = False) -> int:
         """How many results `n` numbers give; with `ceil` the last may look beyond the padding."""
@@ -104,7 +113,7 @@ class Reach(NamedTuple):
 
     def ahead(self, kernel: Kernel, ceil: bool) -> Reach | None:
         """The same after a convolution or pool; None where its border spoils everything."""
-        size, stride, padding = kernel
+        size, stride, padding, _ = kernel
         room = self.n + 2 * padding - size
         n = kernel.results(self.n, ceil)
         low = -(-(self.low + padding) // stride)
@@ -140,13 +149,8 @@ def kernels(step: Step, program: Program) -> tuple[Kernel, Kernel] | None:
         dilation = args[4] if step.op == MAX_POOL and len(args) > 4 else 1
     else:
         return None
-    found = [
-        Kernel(
-            _of(dilation, axis) * (_of(size, axis) - 1) + 1, _of(stride, axis), _of(padding, axis)
-        )
-        for axis in (0, 1)
-    ]
-    return found[0], found[1]
+    y, x = ([_of(value, axis) for value in (size, stride, padding, dilation)] for axis in (0, 1))
+    return Kernel.dilated(*y), Kernel.dilated(*x)
 
 
 def _of(value: Any, axis: int) -> int:

@@ -137,8 +137,7 @@ class Steps:
         assert given is not None
         own = padding or [kernel.padding for kernel in given]
         taken = [kernel._replace(padding=p) for kernel, p in zip(given, own, strict=True)]
-        dilation = step.args[4] if len(step.args) > 4 else (1, 1)
-        return max_pool(x, taken, dilation, rounds_up(step))
+        return max_pool(x, taken, rounds_up(step))
 
     def _resolve(self, tree: Any, value_of: Callable[[str], torch.Tensor], windows: int) -> Any:
         if isinstance(tree, dict):

@@ -71,7 +71,7 @@ def window_stretch(reach: Reach) -> Stretch:
 
 def stretch(given: Reach, reach: Reach, kernel: Kernel | None, end: End) -> Stretch:
     """What a part of a step takes of its input on an axis."""
-    size, stride, padding = kernel or Kernel(1, 1, 0)
+    size, stride, padding, _ = kernel or Kernel(1, 1, 0)
     if end is End.WHOLE:
         return Stretch((Piece(End.WHOLE, 0, 0, 0),), 0, padding, False)
     first, last = (0, reach.low) if end is End.LOW else (reach.n - reach.high, reach.n)
