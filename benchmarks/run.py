@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="no peers, under a minute")
+    parser.add_argument("--quick", action="store_true", help="no peers, fewer repeats")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these figures alone")
     parser.add_argument(
