@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from hpc_heatmap.formats.lesion_files import LESION_NUMBERS, LesionNumbers
 from hpc_heatmap.formats.review_file import Verdict
 from hpc_heatmap.runs.reviews import ReviewedLesion
 
@@ -17,6 +18,7 @@ Numbers = npt.NDArray[np.float64]
 
 #: In the order in which the table sorts them: what is still to be done first.
 _VERDICTS = [Verdict.UNREVIEWED, Verdict.UNSURE, Verdict.CONFIRMED, Verdict.REJECTED]
+_NOTHING: LesionNumbers = np.empty(0, LESION_NUMBERS)
 
 
 class Column(IntEnum):
@@ -36,36 +38,46 @@ class LesionList:
 
     Parameters
     ----------
-    lesions
-        As they stand after review.
+    found
+        What the machine found.
+    reviewed
+        As they stand after review: those of them that reviewers spoke of, and what they have added.
     spacing_um
         Micrometres per level-0 pixel, (x, y), where known.
     """
 
     def __init__(
-        self, lesions: Sequence[ReviewedLesion], spacing_um: tuple[float, float] | None = None
+        self,
+        found: LesionNumbers = _NOTHING,
+        reviewed: Sequence[ReviewedLesion] = (),
+        spacing_um: tuple[float, float] | None = None,
     ) -> None:
         self.spacing_um = spacing_um
-        self.keys = [entry.key for entry in lesions]
+        self.keys = [str(number) for number in found["number"].tolist()]
         self.index_of = {key: index for index, key in enumerate(self.keys)}
-        numbers = np.array(
-            [(e.lesion.score, e.lesion.area_px, e.lesion.x_px, e.lesion.y_px) for e in lesions],
-            np.float64,
-        ).reshape(-1, 4)
-        self.scores: Numbers = numbers[:, 0].copy()
-        self.x_px: Numbers = numbers[:, 2].copy()
-        self.y_px: Numbers = numbers[:, 3].copy()
-        areas_px = numbers[:, 1].copy()
+        for entry in reviewed:
+            if entry.key not in self.index_of:
+                self.index_of[entry.key] = len(self.keys)
+                self.keys.append(entry.key)
+        n_added = len(self.keys) - len(found)
+        self._found = found
+        self.scores, self.x_px, self.y_px, areas_px = (
+            np.append(found[name], np.full(n_added, np.nan))
+            for name in ("score", "x_px", "y_px", "area_px")
+        )
+        self.verdicts = np.full(len(self), _VERDICTS.index(Verdict.UNREVIEWED), np.int8)
+        self.comments = [""] * len(self)
+        self.who = [""] * len(self)
+        for entry in reviewed:
+            index, lesion = self.index_of[entry.key], entry.lesion
+            self.x_px[index], self.y_px[index] = lesion.x_px, lesion.y_px
+            self.scores[index], areas_px[index] = lesion.score, lesion.area_px
+            self.comments[index] = entry.review.comment
+            self.set_verdict(index, entry.review.verdict, entry.review.who)
         self.unit = "px²" if spacing_um is None else "mm²"
         self.areas: Numbers = (
             areas_px if spacing_um is None else areas_px * np.prod(spacing_um) / 1e6
         )
-        self.verdicts = np.array(
-            [_VERDICTS.index(entry.review.verdict) for entry in lesions], np.int8
-        )
-        self.comments = [entry.review.comment for entry in lesions]
-        self.found_at_px = [entry.found_at_px for entry in lesions]
-        self.who = [entry.review.who for entry in lesions]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -82,6 +94,13 @@ class LesionList:
     def place_px(self, index: int) -> tuple[float, float]:
         """Position of a lesion, (x, y), level-0 pixels."""
         return float(self.x_px[index]), float(self.y_px[index])
+
+    def found_at_px(self, index: int) -> tuple[float, float] | None:
+        """Where the machine found a lesion, whatever its outline is now; None for added ones."""
+        if index >= len(self._found):
+            return None
+        found = self._found[index]
+        return float(found["x_px"]), float(found["y_px"])
 
     def rows(
         self,

@@ -26,7 +26,7 @@ class LesionTable(QAbstractTableModel):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.lesions = LesionList([])
+        self.lesions = LesionList()
         self.rows: npt.NDArray[np.intp] = np.empty(0, np.intp)
         self._row_of: npt.NDArray[np.intp] = np.empty(0, np.intp)
         self._filter: dict[str, Any] = {}

@@ -170,7 +170,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         """Read the slide's lesions with their reviews, beside the window."""
         slide = self.chooser.slide
         if slide is None:
-            self._show_lesions(LesionList([]), None)
+            self._show_lesions(LesionList(), None)
             return
 
         def then(lesions: LesionList) -> None:
@@ -178,7 +178,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
                 self._show_lesions(lesions, slide)
 
         self._background.call(
-            lambda: LesionList(slide.lesions(outlines=False), slide.entry.spacing_um),
+            lambda: LesionList(*slide.lesion_numbers(), slide.entry.spacing_um),
             then,
             lambda error: self._say(f"⚠ {error}"),
         )
@@ -284,7 +284,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         lesions.set_verdict(index, verdict, self.who)
         self.model.update(index)
         self._counted()
-        key, place = lesions.keys[index], lesions.found_at_px[index]
+        key, place = lesions.keys[index], lesions.found_at_px(index)
 
         def undo() -> None:
             lesions.set_verdict(index, *before)
@@ -301,7 +301,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
         before = lesions.comments[index]
         lesions.comments[index] = text
         self.model.update(index)
-        key, place = lesions.keys[index], lesions.found_at_px[index]
+        key, place = lesions.keys[index], lesions.found_at_px(index)
 
         def undo() -> None:
             lesions.comments[index] = before
@@ -329,7 +329,7 @@ class LesionsDock(QWidget):  # type: ignore[misc]
     def _keep_outline(self, key: str | None, polygons: Sequence[Any]) -> None:
         """Keep what was drawn beside the run, and list it."""
         lesions = self.model.lesions
-        place = lesions.found_at_px[lesions.index_of[key]] if key in lesions.index_of else None
+        place = lesions.found_at_px(lesions.index_of[key]) if key in lesions.index_of else None
 
         def keep(journal: ReviewJournal) -> None:
             if key is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Points
 from qtpy.QtCore import QObject, QTimer
 
 from hpc_heatmap import Run
@@ -37,7 +37,7 @@ class SlideShow(QObject):  # type: ignore[misc]
         self._viewer, self._say = viewer, say
         self._background = Background(self)
         self._wanted: tuple[Run, str] | None = None
-        QTimer.singleShot(0, _make_ready)
+        self._background.call(_make_ready, lambda _: None)
 
     def show(self, run: Run, slide_id: str) -> None:
         """Show the layers of a slide, and make those that are not there yet."""
@@ -86,8 +86,9 @@ class SlideShow(QObject):  # type: ignore[misc]
 
 @functools.cache
 def _make_ready() -> None:
-    """Have napari load its units, which it does with the first layer of a process."""
+    """Have napari load what it loads with the first layers of a process: units, scipy, pandas."""
     Image(np.zeros((2, 2, 3), np.uint8), rgb=True, units=("micrometer", "micrometer"))
+    Points(np.zeros((1, 2)), features={"number": [1]})
 
 
 def _names(run: Run, slide_id: str) -> set[str]:

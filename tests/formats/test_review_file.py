@@ -141,7 +141,11 @@ def test_lesions_as_they_stand_after_review(run: Run) -> None:
     journal.mark(1, Verdict.REJECTED, place_px=(place[0] + 50, place[1]))
     assert slide.lesions()[0].review.verdict is Verdict.UNREVIEWED
     journal.mark(1, Verdict.CONFIRMED, place_px=place)
-    assert slide.lesions(outlines=False)[0].review.verdict is Verdict.CONFIRMED
+    numbers, reviewed = slide.lesion_numbers()
+    assert [entry.key for entry in reviewed] == ["1", key]
+    assert reviewed[0].review.verdict is Verdict.CONFIRMED
+    assert numbers["number"].tolist() == [e.lesion.number for e in slide.lesions() if e.key != key]
+    assert (numbers["x_px"][0], numbers["y_px"][0]) == pytest.approx(place)
     after = slide.files.lesions_geojson.read_bytes(), slide.files.lesions_csv.read_bytes()
     assert machine == after
 

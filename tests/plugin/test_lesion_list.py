@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpc_heatmap.formats.lesion_files import Lesion
+from hpc_heatmap.formats.lesion_files import LESION_NUMBERS, Lesion
 from hpc_heatmap.formats.review_file import Review, Verdict
 from hpc_heatmap.runs.reviews import ReviewedLesion
 from napari_hpc_heatmap._lesion_list import Column, LesionList
@@ -25,7 +25,22 @@ def lesions() -> LesionList:
         lesion(str(n), float(s), float(a), list(Verdict)[n % 4], "odd" if n % 2 else "Even")
         for n, (s, a) in enumerate(rng.random((200, 2)).round(1), 1)
     ]
-    return LesionList([*entries, lesion("drawn-1", NAN, 0.5, Verdict.CONFIRMED, "")], (2.0, 500.0))
+    found = np.array([(n, 0, 0, n, -n, 1, 0) for n in range(1, 201)], LESION_NUMBERS)
+    drawn = lesion("drawn-1", NAN, 0.5, Verdict.CONFIRMED, "")
+    return LesionList(found, [*entries, drawn], (2.0, 500.0))
+
+
+def test_what_reviewers_have_not_touched_is_as_the_machine_found_it() -> None:
+    found = np.array([(1, 0.9, 1, 4, 5, 1, 7), (2, 0.8, 1, 6, 7, 1, 8)], LESION_NUMBERS)
+    lesions = LesionList(found, [lesion("2", 0.8, 3.0, Verdict.UNSURE, "fold")])
+    assert lesions.keys == ["1", "2"]
+    assert lesions.place_px(0) == (4, 5) and lesions.place_px(1) == (30, -3)
+    assert [lesions.verdict(index) for index in range(2)] == [Verdict.UNREVIEWED, Verdict.UNSURE]
+    assert (lesions.comments, lesions.who) == (["", "fold"], ["", "anna"])
+    assert lesions.areas.tolist() == [7, 3] and lesions.scores.tolist() == [0.9, 0.8]
+    # A lesion that was redrawn is still known by where it was found.
+    assert lesions.found_at_px(1) == (6, 7)
+    assert len(LesionList()) == 0
 
 
 def test_filters(lesions: LesionList) -> None:
@@ -36,6 +51,7 @@ def test_filters(lesions: LesionList) -> None:
     high = lesions.rows(least_score=0.5).tolist()
     assert high == [i for i in everything if not lesions.scores[i] < 0.5]
     assert len(lesions) - 1 in high
+    assert lesions.found_at_px(len(lesions) - 1) is None
     assert lesions.rows(text="EVEN").tolist() == list(range(1, 200, 2))
     assert lesions.rows(text="drawn").tolist() == [200]
     # Square micrometres from square pixels of 2 x 500 um, then square millimetres.

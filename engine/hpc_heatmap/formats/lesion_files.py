@@ -19,9 +19,13 @@ from hpc_heatmap.errors import FormatError
 from hpc_heatmap.formats.atomic import read_json, write_json, writing
 
 __all__ = [
+    "LESION_NUMBERS",
     "Lesion",
+    "LesionNumbers",
     "Ring",
     "lesion_feature",
+    "lesions_from",
+    "read_lesion_numbers",
     "read_lesions",
     "read_lesions_csv",
     "write_lesions_csv",
@@ -31,8 +35,20 @@ __all__ = [
 _COLUMNS = (
     "number", "score", "max_score", "x_px", "y_px", "area_px", "area_um2", "n_samples",
 )  # fmt: skip
+#: What a lesion has but for its outline, in its order.
+LESION_NUMBERS = np.dtype(
+    [
+        ("number", np.int64),
+        ("score", np.float64),
+        ("max_score", np.float64),
+        ("x_px", np.float64),
+        ("y_px", np.float64),
+        ("n_samples", np.int64),
+        ("area_px", np.float64),
+    ]
+)
 
-
+LesionNumbers = npt.NDArray[np.void]
 Ring = npt.NDArray[np.float64]
 
 
@@ -100,8 +116,8 @@ def _area_um2(lesion: Lesion, spacing_um: tuple[float, float] | None) -> float:
     return lesion.area_px * spacing_um[0] * spacing_um[1] if spacing_um else math.nan
 
 
-def read_lesions_csv(path: Path) -> list[Lesion]:
-    """Read lesions without their outlines, fast.
+def read_lesion_numbers(path: Path) -> LesionNumbers:
+    """Read all of lesions but their outlines: a record of `LESION_NUMBERS` each, fast.
 
     Raises
     ------
@@ -109,24 +125,29 @@ def read_lesions_csv(path: Path) -> list[Lesion]:
         The table is missing or damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Lesion(
-                    number=int(row["number"]),
-                    score=float(row["score"]),
-                    max_score=float(row["max_score"]),
-                    x_px=float(row["x_px"]),
-                    y_px=float(row["y_px"]),
-                    n_samples=int(row["n_samples"]),
-                    area_px=float(row["area_px"]),
-                    polygons=(),
-                )
-                for row in csv.DictReader(file)
-            ]
+        header, *rows = path.read_text("utf-8").splitlines()
+        columns = header.split(",")
+        if not rows:
+            return np.empty(0, LESION_NUMBERS)
+        wanted = [columns.index(name) for name in LESION_NUMBERS.fields or ()]
+        return np.loadtxt(rows, LESION_NUMBERS, delimiter=",", usecols=wanted, ndmin=1)
     except FileNotFoundError as error:
         raise FormatError(f"There is no {path}: the slide is not done, resume the run.") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (ValueError, IndexError) as error:
         raise FormatError(f"{path} is damaged: delete it and resume.") from error
+
+
+def read_lesions_csv(path: Path) -> list[Lesion]:
+    """Read lesions without their outlines; raises what `read_lesion_numbers` does."""
+    return lesions_from(read_lesion_numbers(path))
+
+
+def lesions_from(numbers: LesionNumbers) -> list[Lesion]:
+    """Lesions of these numbers, without outlines."""
+    return [
+        Lesion(number, score, max_score, x_px, y_px, n_samples, area_px, polygons=())
+        for number, score, max_score, x_px, y_px, n_samples, area_px in numbers.tolist()
+    ]
 
 
 def read_lesions(csv_path: Path, geojson_path: Path) -> list[Lesion]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hpc_heatmap.formats.lesion_files import Lesion, read_lesions, read_lesions_csv
+import numpy as np
+
+from hpc_heatmap.formats.lesion_files import (
+    Lesion,
+    LesionNumbers,
+    lesions_from,
+    read_lesion_numbers,
+    read_lesions,
+)
 from hpc_heatmap.formats.outline_shapes import shape_of
 from hpc_heatmap.formats.paths import RunPaths
 from hpc_heatmap.formats.review_file import Polygons, Review, ReviewJournal
 
-__all__ = ["ReviewedLesion", "reviewed_lesions"]
+__all__ = ["ReviewedLesion", "lesion_numbers", "reviewed_lesions"]
 
 #: A review belongs to a lesion that lies where it lay when it was reviewed.
 _SAME_PLACE_PX = 1.0
@@ -44,17 +53,8 @@ class ReviewedLesion:
         return "machine" if self.review.polygons is None else "redrawn"
 
 
-def reviewed_lesions(
-    paths: RunPaths, slide_id: str, *, outlines: bool = True
-) -> list[ReviewedLesion]:
+def reviewed_lesions(paths: RunPaths, slide_id: str) -> list[ReviewedLesion]:
     """Lesions of a slide, the machine's in its order, then those that reviewers have added.
-
-    Parameters
-    ----------
-    paths, slide_id
-        The run and the slide.
-    outlines
-        Whether the machine's outlines are read; without them it is fast.
 
     Raises
     ------
@@ -67,12 +67,30 @@ def reviewed_lesions(
     result, is not applied; it stays in its journal.
     """
     files = paths.slide(slide_id)
-    found = (
-        read_lesions(files.lesions_csv, files.lesions_geojson)
-        if outlines
-        else read_lesions_csv(files.lesions_csv)
-    )
+    found = read_lesions(files.lesions_csv, files.lesions_geojson)
     reviews = ReviewJournal(paths.reviews(slide_id)).read()
+    return _reviewed(found, reviews) + _added(reviews)
+
+
+def lesion_numbers(paths: RunPaths, slide_id: str) -> tuple[LesionNumbers, list[ReviewedLesion]]:
+    """Numbers of all lesions of a slide, and those lesions that reviewers spoke of or added.
+
+    Fast, however many lesions there are. The machine's outlines are not read.
+
+    Raises
+    ------
+    FormatError
+        The slide is not done, or a file is damaged.
+    """
+    numbers = read_lesion_numbers(paths.slide(slide_id).lesions_csv)
+    reviews = ReviewJournal(paths.reviews(slide_id)).read()
+    keys = [int(key) for key, review in reviews.items() if not review.is_added]
+    spoken_of = lesions_from(numbers[np.isin(numbers["number"], keys)])
+    return numbers, _reviewed(spoken_of, reviews) + _added(reviews)
+
+
+def _reviewed(found: Sequence[Lesion], reviews: Mapping[str, Review]) -> list[ReviewedLesion]:
+    """What the machine found, after review."""
     merged = []
     for lesion in found:
         key, place_px = str(lesion.number), (lesion.x_px, lesion.y_px)
@@ -82,12 +100,18 @@ def reviewed_lesions(
         elif review.polygons is not None:
             lesion = _with_outline(lesion, review.polygons)
         merged.append(ReviewedLesion(key, lesion, review, place_px))
-    for key, review in reviews.items():
-        if review.is_added and review.polygons is not None:
-            nan = float("nan")
-            blank = Lesion(0, nan, nan, 0.0, 0.0, 0, 0.0, ())
-            merged.append(ReviewedLesion(key, _with_outline(blank, review.polygons), review))
     return merged
+
+
+def _added(reviews: Mapping[str, Review]) -> list[ReviewedLesion]:
+    """What reviewers have added."""
+    nan = float("nan")
+    blank = Lesion(0, nan, nan, 0.0, 0.0, 0, 0.0, ())
+    return [
+        ReviewedLesion(key, _with_outline(blank, review.polygons), review)
+        for key, review in reviews.items()
+        if review.is_added and review.polygons is not None
+    ]
 
 
 def _same_place(review: Review, lesion: Lesion) -> bool:

@@ -25,6 +25,7 @@ from hpc_heatmap.runs.status import RunStatus, State, run_status
 from hpc_heatmap.settings import LaunchSettings, MasterPlace, RunSettings
 
 if TYPE_CHECKING:
+    from hpc_heatmap.formats.lesion_files import LesionNumbers
     from hpc_heatmap.formats.review_file import ReviewJournal
     from hpc_heatmap.runs.reviews import ReviewedLesion
     from hpc_heatmap.schedulers import Scheduler
@@ -82,8 +83,8 @@ class RunSlide:
 
         return ReviewJournal(self._run.reviews(self.id), who)
 
-    def lesions(self, *, outlines: bool = True) -> list[ReviewedLesion]:
-        """The slide's lesions as they stand after review; fast without outlines.
+    def lesions(self) -> list[ReviewedLesion]:
+        """The slide's lesions as they stand after review.
 
         Raises
         ------
@@ -92,7 +93,19 @@ class RunSlide:
         """
         from hpc_heatmap.runs.reviews import reviewed_lesions
 
-        return reviewed_lesions(self._run, self.id, outlines=outlines)
+        return reviewed_lesions(self._run, self.id)
+
+    def lesion_numbers(self) -> tuple[LesionNumbers, list[ReviewedLesion]]:
+        """Numbers of all lesions, and the lesions that reviewers spoke of or added; fast.
+
+        Raises
+        ------
+        FormatError
+            The slide is not done, or a file is damaged.
+        """
+        from hpc_heatmap.runs.reviews import lesion_numbers
+
+        return lesion_numbers(self._run, self.id)
 
     def __repr__(self) -> str:
         return f"RunSlide({self.id!r})"
