@@ -294,11 +294,12 @@ def test_a_slide_that_cannot_be_used_fails_and_the_others_are_done(
     group_s=st.floats(1e-3, 1e3),
     task_s=st.floats(1, 600),
     slots=st.integers(1, 64),
+    light=st.booleans(),
 )
 def test_tasks_cover_each_group_once(
-    n_groups: int, group_s: float, task_s: float, slots: int
+    n_groups: int, group_s: float, task_s: float, slots: int, light: bool
 ) -> None:
-    packs = list(pack_groups(n_groups, group_s, task_s, slots))
+    packs = list(pack_groups(n_groups, group_s, task_s, slots, light=light))
     assert [g for start, stop in packs for g in range(start, stop)] == list(range(n_groups))
     sizes = [stop - start for start, stop in packs]
     # The last ones are the short ones.
@@ -307,3 +308,11 @@ def test_tasks_cover_each_group_once(
     assert max(sizes, default=0) * group_s <= max(task_s, group_s) * (1 + 1e-9)
     # Every slot has something to do.
     assert len(packs) >= min(slots, n_groups)
+
+
+def test_light_tasks_leave_little_to_wait_for() -> None:
+    sizes = [b - a for a, b in pack_groups(100, 2.0, 600, 2, light=True)]
+    assert sizes[0] == 25 and sizes[-1] == 1
+    assert [b - a for a, b in pack_groups(100, 2.0, 600, 2)] == [50, 37, 13]
+    # Never shorter than a second, however many groups that takes.
+    assert min(b - a for a, b in list(pack_groups(10_000, 0.01, 600, 2, light=True))[:-1]) == 100

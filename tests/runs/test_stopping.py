@@ -151,7 +151,8 @@ def test_a_slide_whose_worker_always_dies_fails_and_the_others_are_done(tmp_path
     assert status.slides["a"].state is State.FAILED and status.slides["b"].state is State.DONE
     (failure,) = read_failures(planned.paths)
     assert (failure.slide, failure.stage, failure.scope) == ("a", "grouping", "slide")
-    assert "submitit INFO" in failure.log and "Loading pickle" in failure.log
+    assert "submitit INFO" in failure.log and "grouping of a" in failure.log
+    assert "of b" not in failure.log
     log = Path(failure.reason.partition("its log is ")[2].rstrip("."))
     assert log.is_relative_to(planned.paths.jobs) and log.exists()
     Path(planned.file.slides[0].path).unlink()

@@ -60,6 +60,7 @@ class SchedulerContract:
         assert {record.stage for record in records} == {"grouping"}
         assert not run.paths.failures.exists()
         self.check_records(jobs, [record.job for record in records])
+        scheduler.stop_all()
 
     def check_records(self, jobs: list[Job], names: list[str]) -> None:
         """What records say of jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,18 @@ class RunFile(_Entry):
     provenance: dict[str, Any] = {}
     #: Windows a second of one process, measured when the run was planned.
     windows_per_s: float | None = None
+
+    def most_groups(self) -> int:
+        """Groups of the run, were all of its slides tissue."""
+        window_px, wanted_um = self.model.window_px, self.model.requested_spacing_um
+        n_p = self.settings.n_p(3 * (window_px + 2 * (window_px // 2)) ** 2)
+        found = 0
+        for slide in self.slides:
+            x_um, y_um = slide.spacing_um or (1.0, 1.0)
+            scale_x, scale_y = (x_um / wanted_um, y_um / wanted_um) if wanted_um else (1.0, 1.0)
+            columns = math.ceil(slide.width_px * scale_x / window_px)
+            found += math.ceil(columns * math.ceil(slide.height_px * scale_y / window_px) / n_p)
+        return found
 
     def differences(self, other: RunFile) -> list[str]:
         """What makes another request a different one, in words; empty where nothing does."""

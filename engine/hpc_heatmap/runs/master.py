@@ -128,21 +128,19 @@ class Master:
             for slide in self._run.slides:
                 if not slide.problem:
                     self._queue_next(slide.id)
+            moved = False
             try:
                 self._loop()
             except ReadOnlyError as error:
-                self._stop_jobs()
                 # It could be written when the run started.
                 raise StorageError(str(error)) from error
             except SystemExit:
                 # A scheduler moves this master elsewhere: the next one takes its jobs over.
-                if self._scheduler.own_processes:
-                    self._stop_jobs()
-                raise
-            except BaseException:
-                self._stop_jobs()
+                moved = not self._scheduler.own_processes
                 raise
             finally:
+                if not moved:
+                    self._stop_jobs()
                 self._clean_partials()
             self._clear(0.0)
             with suppress(StorageError):
@@ -322,6 +320,7 @@ class Master:
             per_group / (self._run.windows_per_s or 1.0),
             60 * self._launch.task_minutes,
             self._scheduler.parallel(),
+            light=self._scheduler.light_tasks,
         ):
             self._push(self._task(Stage.SCORING, slide_id, tuple(missing[start:stop])))
 
@@ -386,7 +385,8 @@ class Master:
             write_run_lookup(self._paths.lookup_csv, summaries)
 
     def _stop_jobs(self) -> None:
-        if self._running:
+        """Stop what runs, and workers without work: they live as long as the run."""
+        if self._running or self._scheduler.own_processes:
             self._scheduler.stop_all()
         self._running.clear()
 

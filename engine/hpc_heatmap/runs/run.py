@@ -223,7 +223,8 @@ class Run:
                 )
             return InProcessScheduler(model)
         if launch.is_local:
-            return LocalScheduler(self.paths.jobs, _session(), launch.workers)
+            soon = self.file.most_groups()
+            return LocalScheduler(self.paths.jobs, _session(), launch.workers, soon)
         return make_cluster_scheduler(self.paths.jobs, _session(), read_profile(launch))
 
     def last_launch(self) -> LaunchSettings:

@@ -56,12 +56,15 @@ class Scheduler(Protocol):
         Cores of a task.
     own_processes
         Whether tasks are processes of this machine that must not outlive their master.
+    light_tasks
+        Whether a task costs little beside its work: no start of a process, no model to load.
     """
 
     slots: int
     max_array: int
     threads: int
     own_processes: bool
+    light_tasks: bool
 
     def parallel(self) -> int:
         """Tasks of an array that could run at once if nothing else ran."""
@@ -96,10 +99,11 @@ class Scheduler(Protocol):
         """Stop everything of the run, whoever started it."""
 
 
-def tail_of(log: Path) -> str:
-    """End of a log."""
+def tail_of(log: Path, start: int = 0) -> str:
+    """End of a log, of what lies behind its first so many bytes."""
     try:
-        return log.read_text("utf-8", errors="replace")[-_LOG_CHARACTERS:].strip()
+        written = log.read_bytes()[start:].decode("utf-8", errors="replace")
+        return written[-_LOG_CHARACTERS:].strip()
     except OSError:
         return ""
 

@@ -150,6 +150,7 @@ class ClusterScheduler(ABC):
     #: Seconds before a time limit at which a task is told to stop, between two batches.
     signal_delay_s = 30
     own_processes = False
+    light_tasks = False
 
     def __init__(self, jobs: Path, session: str, profile: ClusterProfile) -> None:
         missing = [command for command in self.commands if shutil.which(command) is None]

@@ -48,6 +48,7 @@ class InProcessScheduler:
     max_array = 1
     threads = 1
     own_processes = True
+    light_tasks = True
 
     def __init__(self, classifier: Classifier | None = None) -> None:
         self._classifier = classifier

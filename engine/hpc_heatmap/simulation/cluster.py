@@ -24,6 +24,9 @@ class ClusterModel(Settings):
     task_minutes: PositiveFloat = 2.0
     """How long a scoring task should last: groups are packed to this length."""
 
+    light_tasks: bool = False
+    """Whether tasks are cut short, as where workers stay."""
+
     max_array: PositiveInt = 1000
     """Tasks in one array at most."""
 

@@ -192,6 +192,7 @@ class _Simulation:
                 slide.mean_group_s,
                 60 * self._cluster.task_minutes,
                 min(self._cluster.slots, self._cluster.throttle or self._cluster.slots),
+                light=self._cluster.light_tasks,
             )
             self._push(index, Stage.SCORING, ((Stage.SCORING, index, a, b) for a, b in packs))
         elif stage is Stage.SCORING:

@@ -30,7 +30,7 @@ from hpc_heatmap.settings import StainPer
 if TYPE_CHECKING:
     from hpc_heatmap.stages.staining import Restaining
 
-__all__ = ["Stage", "Task", "load_run_classifier", "perform"]
+__all__ = ["Stage", "Task", "load_run_classifier", "perform", "reset_peak_memory"]
 
 
 class Stage(StrEnum):
@@ -86,6 +86,7 @@ def perform(
     task: Task,
     classifier: Classifier | None = None,
     told_to_stop: Callable[[], bool] = lambda: False,
+    load: Callable[[RunPaths, RunFile, int, str | None], Classifier] | None = None,
 ) -> None:
     """Do a task and record it. What fails for a reason of its own is written to ``failures/``.
 
@@ -100,6 +101,8 @@ def perform(
         The run's model where it is already in memory.
     told_to_stop
         Whether the scheduler has told the job to stop.
+    load
+        Loads the run's model where it is not. Default: :func:`load_run_classifier`.
     """
     paths = RunPaths(Path(task.run))
     started, cpu_before, wall = time.time(), time.process_time(), time.perf_counter()
@@ -113,6 +116,9 @@ def perform(
             _group(paths, run, slide, len(task.groups) or None, go_on)
             work.bytes_read = paths.slide(slide.id).groups.stat().st_size
         elif task.stage is Stage.SCORING:
+            if classifier is None:
+                load = load or load_run_classifier
+                classifier = load(paths, run, task.threads, task.scratch)
             _score(paths, run, task, classifier, work, go_on)
         else:
             _stitch(paths, run, slide, work, go_on)
@@ -225,7 +231,7 @@ def _score(
     paths: RunPaths,
     run: RunFile,
     task: Task,
-    classifier: Classifier | None,
+    classifier: Classifier,
     work: _Work,
     go_on: _Watch,
 ) -> None:
@@ -235,7 +241,6 @@ def _score(
     from hpc_heatmap.stages.scoring import score_group
     from hpc_heatmap.stages.scratch import local_groups
 
-    classifier = classifier or load_run_classifier(paths, run, task.threads, task.scratch)
     slide_paths = paths.slide(task.slide_id)
     missing = [g for g in task.groups if not has_scores(slide_paths, g)]
     with (
@@ -373,8 +378,14 @@ class _Watch:
         return None
 
 
+def reset_peak_memory() -> None:
+    """Have :func:`peak_memory_bytes` begin anew, where the system can: Linux."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_bytes() -> int:
-    """Largest resident memory that this process had."""
+    """Largest resident memory that this process had, since it was reset."""
     if sys.platform.startswith("linux"):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

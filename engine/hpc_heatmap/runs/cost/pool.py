@@ -36,8 +36,13 @@ def pool_of(launch: LaunchSettings, cores: int | None = None) -> ClusterModel:
     """
     if launch.is_local:
         slots = launch.workers or cores or LocalScheduler(Path("jobs"), "plan").slots
-        return ClusterModel(slots_per_node=slots, task_minutes=launch.task_minutes, max_array=1,
-                            max_queued=slots)  # fmt: skip
+        return ClusterModel(
+            slots_per_node=slots,
+            task_minutes=launch.task_minutes,
+            light_tasks=True,
+            max_array=1,
+            max_queued=slots,
+        )
     profile = read_profile(launch)
     threads, slots, max_array = _shape(profile, cores)
     if cores is not None:

@@ -21,8 +21,8 @@ _HOUR_S = 3600.0
 _MOST_SIMULATED = 10_000
 #: Bytes of a file of scores beside the scores, and of the record and log of a task.
 _SCORE_FILE_BYTES, _TASK_BYTES = 6400, 900
-#: Files of a task, of an array on a cluster, of a slide, and of the run (docs/run-directory.md).
-_FILES_OF_TASK, _FILES_OF_ARRAY, _FILES_OF_SLIDE, _FILES_OF_RUN = 1, 2, 10, 6
+#: Files of an array on a cluster, of a slide, and of the run (docs/run-directory.md).
+_FILES_OF_ARRAY, _FILES_OF_SLIDE, _FILES_OF_RUN = 2, 10, 6
 #: Bytes of a heatmap's pyramid for one of its finest level.
 _PYRAMID = 4 / 3
 
@@ -149,8 +149,14 @@ def predict(
         for s, t in zip(slides, times, strict=True)
     ]
     seconds = {"start_s": trial.start_s, "end_s": trial.end_s, "model_s": trial.model.wall_s}
+    if pool.light_tasks:
+        seconds = {"end_s": trial.end_s}
     wall_s, tasks, arrays = _drive(loads, pool.model_copy(update=seconds))
     n_scoring = tasks - 2 * len(slides)
+    if pool.light_tasks:
+        # Workers stay: each starts and loads the model once, all at the same time.
+        wall_s += trial.start_s + trial.model.wall_s
+        n_scoring = min(n_scoring, pool.slots)
     stages = [sum((t[k] for t in times), Time(0, 0)) for k in range(3)]
     stages[1] += trial.model * n_scoring
     group_bytes = cells * patch_bytes
@@ -158,7 +164,8 @@ def predict(
     # Stitching reads the scores of each group, and then those of the slide in one file.
     stitching_bytes = score_bytes + 4 * windows + _SCORE_FILE_BYTES * groups
     bytes_beside = trial.run_bytes + trial.slide_bytes * len(slides) + _TASK_BYTES * tasks
-    n_files = _FILES_OF_RUN + _FILES_OF_SLIDE * len(slides) + _FILES_OF_TASK * tasks
+    n_logs = min(tasks, pool.slots) if pool.light_tasks else tasks
+    n_files = _FILES_OF_RUN + _FILES_OF_SLIDE * len(slides) + n_logs
     if pool.max_array > 1:
         n_files += _FILES_OF_ARRAY * arrays
     core_hours = [pool.cores_per_task * stage.wall_s / _HOUR_S for stage in stages]
@@ -209,7 +216,11 @@ class _Slide:
 def _drive(loads: Sequence[SlideLoad], cluster: ClusterModel) -> tuple[float, int, int]:
     """Wall seconds, tasks and arrays of a run, simulated where that takes seconds at most."""
     task_s, slots = 60 * cluster.task_minutes, cluster.slots
-    packs = [sum(1 for _ in pack_groups(s.n_groups, s.mean_group_s, task_s, slots)) for s in loads]
+    light = cluster.light_tasks
+    packs = [
+        sum(1 for _ in pack_groups(s.n_groups, s.mean_group_s, task_s, slots, light=light))
+        for s in loads
+    ]
     tasks = sum(packs) + 2 * len(loads)
     if tasks <= _MOST_SIMULATED:
         simulated = simulate(loads, cluster, lambda record: None)
