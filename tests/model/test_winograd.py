@@ -51,6 +51,15 @@ def test_rounding_is_no_more_than_thrice_that_of_a_plain_sum():
     assert (found - exact).abs().mean() <= 3 * (plain - exact).abs().mean()
 
 
+def test_without_onednn_results_are_the_same():
+    x, weight = drawn(3, 16, 14, 14), drawn(24, 16, 3, 3, seed=1)
+    x = x.contiguous(memory_format=torch.channels_last)
+    convolution = Winograd(weight, drawn(24, seed=2), True)
+    with patch.object(torch.backends.mkldnn, "is_available", return_value=False):
+        plain = convolution(x, (1, 1))
+    torch.testing.assert_close(convolution(x, (1, 1)), plain, rtol=0, atol=2e-5)
+
+
 def test_a_window_has_the_same_bits_in_every_batch():
     x, weight = drawn(30, 64, 14, 14), drawn(96, 64, 3, 3, seed=1)
     x = x.contiguous(memory_format=torch.channels_last)
