@@ -87,9 +87,7 @@ class SettingsForm(QObject):  # type: ignore[misc]
         self.fields: dict[str, QWidget] = {}
         for name, field in settings.model_fields.items():
             kind = _kind(field.annotation)
-            options = (choices or {}).get(name) or (
-                [str(member.value) for member in kind] if issubclass(kind, Enum) else None
-            )
+            options = (choices or {}).get(name) or _options(kind)
             default = "" if field.default in (None, PydanticUndefined) else _text(field.default)
             widget = self._widget(name, kind, options, default)
             widget.setToolTip(f"<p>{field.description or name}</p>")
@@ -158,7 +156,16 @@ class SettingsForm(QObject):  # type: ignore[misc]
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def _options(kind: type) -> list[str]:
+    """What may be chosen of a class; empty where anything may be written."""
+    if issubclass(kind, Enum):
+        return [_text(member) for member in kind]
+    return ["no", "yes"] if kind is bool else []
 
 
 def _kind(annotation: Any) -> type:

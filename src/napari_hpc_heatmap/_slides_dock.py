@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QFormLayout,
     QGroupBox,
@@ -212,7 +213,14 @@ def _wrapped(text: str) -> QLabel:
 def _folded(title: str, rows: QFormLayout) -> QCollapsible:
     inside = QWidget()
     inside.setLayout(rows)
-    folded = QCollapsible(title)
+    # An icon would keep the colour of one theme; a sign in the text has the text's.
+    folded = QCollapsible(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
+
+    def mark(opened: bool) -> None:
+        folded.setText(f"{'▾' if opened else '▸'}  {title}")
+
+    folded.toggled.connect(mark)
+    mark(False)
     folded.setDuration(0)
     folded.addWidget(inside)
     return folded

@@ -167,6 +167,13 @@ def test_settings_are_the_engines_own_and_mistakes_are_told(window: Any, tmp_pat
     wait_for(lambda: "no descriptor" in slides.about_model.text())
     slides.model.value = str(darkness_model(tmp_path))
     assert slides.launch_button.isEnabled()
+    # A flag is a choice, and what is chosen is what the engine's command takes.
+    slides.request.set("adaptive", "yes")
+    assert slides.request.values() == {"adaptive": "yes"}
+    assert RunSettings(**slides.request.values()).adaptive
+    wait_for(lambda: "patches in" in slides.cost.text(), 240)
+    slides.request.set("adaptive", "no")
+    assert slides.request.values() == {}
     slides.request.set("threshold", "1.5")
     assert "--threshold 1.5" in slides.cost.text()
     assert not slides.launch_button.isEnabled()

@@ -103,6 +103,15 @@ def test_choices_change_what_they_should(cost: Estimate) -> None:
     assert options["2 cores"].wall_hours <= asked.wall_hours * 1.01
 
 
+def test_an_adaptive_request_is_offered_strides_that_leave_room_for_a_coarser_one(
+    slides: list[Path],
+) -> None:
+    cost = estimate(slides[:1], MODEL, settings=RunSettings(**SETTINGS, adaptive=True), cores=1)
+    strides = [choice.option for choice in cost.choices if choice.option.startswith("--stride")]
+    assert strides == ["--stride 2"]
+    assert "--adaptive" not in {choice.option for choice in cost.choices}
+
+
 def test_nothing_is_left_behind(slides: list[Path], tmp_path: Path) -> None:
     estimate(
         slides, MODEL, settings=RunSettings(**SETTINGS), directory=tmp_path / "a" / "RUN",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpc_heatmap.errors import NoTissueError
+from hpc_heatmap.errors import NoTissueError, SettingsError
 from hpc_heatmap.formats.run_file import RunFile, SlideEntry
 from hpc_heatmap.model import find_descriptor
 from hpc_heatmap.processes import usable_cores
@@ -158,8 +158,18 @@ def _share(found: Survey) -> float:
 
 
 def _strides(run: RunFile) -> list[int]:
+    """Other strides, of those that leave room for the coarser one of an adaptive request."""
     window_px = run.model.window_px
-    return sorted({max(1, round(share * window_px)) for share in _STRIDES} - {run.stride_px})
+    strides = {max(1, round(share * window_px)) for share in _STRIDES} - {run.stride_px}
+    return sorted(stride for stride in strides if _fits(run.settings, stride, window_px))
+
+
+def _fits(settings: RunSettings, stride_px: int, window_px: int) -> bool:
+    try:
+        settings.coarse_stride_px(stride_px, window_px)
+    except SettingsError:
+        return False
+    return True
 
 
 def _on_more_cores(trial: Trial, cores: int) -> Trial:
