@@ -36,7 +36,7 @@ WINDOW_PX = 224
 TIME_LIMIT_S = 900
 #: Sides of a small and a larger slide for each stride.
 SIDES_PX = {224: (1_344, 8_960), 56: (1_344, 3_584), 16: (448, 1_344)}
-#: At stride 16 the larger slide has a dozen patches: by default one group, and so work for one core.
+#: At stride 16 the larger slide has a dozen patches: by default one group, and work for one core.
 PATCHES_PER_GROUP = {16: 3}
 SCRIPTS = Path(__file__).parents[1] / "peers"
 
