@@ -143,10 +143,12 @@ def round_tissue(path: Path, side_px: int) -> Path:
         row = (y + np.arange(h) + 0.5) * downsample - centre
         if np.hypot(np.abs(column).min(), np.abs(row).min()) > radius:
             return None
-        inside = np.hypot(column[None], row[:, None]) <= radius
         texture = _stained_texture(downsample)
         rows, columns = (y + np.arange(h)) % len(texture), (x + np.arange(w)) % len(texture)
-        return np.where(inside[..., None], texture[rows[:, None], columns], np.uint8(GLASS_RGB))
+        tissue = texture[rows].take(columns, axis=1)
+        if np.hypot(np.abs(column).max(), np.abs(row).max()) > radius:
+            tissue[np.hypot(column[None], row[:, None]) > radius] = GLASS_RGB
+        return tissue
 
     return write_slide(
         path, pixels_at, side_px, side_px, spacing_um=0.25, quality=80, subsampling="420"
