@@ -113,6 +113,16 @@ def test_cancel_stops_a_running_run(planned: Run) -> None:
     assert planned.status().state is State.DONE
 
 
+def test_a_run_whose_directory_is_deleted_ends_with_a_word(planned: Run) -> None:
+    master = command("resume", planned.root, "--quiet")
+    wait_until(lambda: begun(planned))
+    # Renamed, not deleted file by file: what is written meanwhile would be in the way.
+    gone = planned.root.rename(planned.root.with_name("GONE"))
+    code, errors = end_of(master)
+    assert code == 1 and "is gone" in errors and errors.count("\n") == 1
+    wait_until(lambda: not workers_of(planned.root) + workers_of(gone))
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_tried_again(planned: Run) -> None:
     master = command("resume", planned.root, "--quiet")

@@ -44,7 +44,8 @@ from hpc_heatmap.stages.task import Stage, Task
 
 __all__ = ["Master"]
 
-_POLL_S = 0.05
+#: Between two looks at what runs: at most, and for each job; a look costs a little for each.
+_POLL_S, _JOB_POLL_S = 0.05, 0.003
 _LOOK_S = 0.5
 _QUEUE_FULL_S = 10.0
 #: What a task was started from is kept for so long after its end: a node that dies may bring back
@@ -162,7 +163,7 @@ class Master:
                 self._after(job, task)
             self._look()
             if not ended:
-                time.sleep(_POLL_S)
+                time.sleep(min(_POLL_S, _JOB_POLL_S * (1 + len(self._running))))
 
     def _beat(self) -> None:
         """Show that the master is alive, and see whether it is to stop."""
@@ -240,8 +241,9 @@ class Master:
             if not self._n_pending[task.slide_id]:
                 self._queue_next(task.slide_id)
             return
-        free = shutil.disk_usage(self._paths.root).free
-        if free < _LEAST_FREE_BYTES:
+        if not self._paths.run_file.exists():
+            raise StorageError(f"The run directory {self._paths.root} is gone.")
+        if shutil.disk_usage(self._paths.root).free < _LEAST_FREE_BYTES:
             raise StorageError(
                 f"The disk of {self._paths.root} is full: free some space, then `hpc-heatmap "
                 f"resume {self._paths.root}`."
