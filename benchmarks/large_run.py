@@ -36,6 +36,7 @@ WINDOW_PX = 8
 _STATUS = "s = Run(sys.argv[1]).status(); found = s.state.value"
 _RESUME = """
 class Recorder(InProcessScheduler):
+    light_tasks = False
     def submit(self, tasks):
         raise KeyboardInterrupt
 try:
@@ -51,6 +52,7 @@ from hpc_heatmap.stages.task import Stage
 n = 0
 class Instant(InProcessScheduler):
     slots = max_array = 1000
+    light_tasks = False
     def submit(self, tasks):
         global n
         for task in tasks:
