@@ -21,9 +21,9 @@ __all__ = ["COMPRESSED", "open_for_reading", "open_for_writing", "write_chunk"]
 _LEVEL = 1
 #: Compression that every HDF5 library reads.
 COMPRESSED = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
-#: Chunks are stored as they are where compressing would leave more than this of them.
-_WORTH_COMPRESSING = 0.75
-#: One in so many rows of a chunk tells what compressing would leave of it.
+#: Chunks are compressed where this share of their numbers, at least, is the one before once more.
+_REPEATED = 0.2
+#: One in so many rows of a chunk tells.
 _SAMPLED_ROWS = 64
 #: HDF5's filter mask of a chunk that went through neither filter.
 _AS_IT_IS = 0b11
@@ -62,7 +62,7 @@ def write_chunk(dataset: h5py.Dataset, corner: tuple[int, int], values: npt.NDAr
     """Write a chunk, compressed where that pays.
 
     A network's scores hardly compress, and trying to takes ten times as long as writing them, so
-    chunks full of such are stored as they are. HDF5 keeps with each chunk what it went through. A
+    chunks full of such, no number of which is like the one before, are stored as they are. HDF5 keeps with each chunk what it went through. A
     chunk must not be read before the file has been closed and opened again.
 
     Parameters
@@ -80,8 +80,8 @@ def write_chunk(dataset: h5py.Dataset, corner: tuple[int, int], values: npt.NDAr
     else:
         chunk = np.full(shape, dataset.fillvalue, dataset.dtype)
         chunk[: values.shape[0], : values.shape[1]] = values
-    sample = _shuffled(chunk[::_SAMPLED_ROWS])
-    if len(zlib.compress(sample, _LEVEL)) > _WORTH_COMPRESSING * len(sample):
+    sample = chunk[::_SAMPLED_ROWS].view(f"u{chunk.itemsize}")
+    if np.count_nonzero(sample[:, 1:] == sample[:, :-1]) < _REPEATED * sample.size:
         dataset.id.write_direct_chunk(corner, chunk, _AS_IT_IS)
     else:
         dataset.id.write_direct_chunk(corner, zlib.compress(_shuffled(chunk), _LEVEL))
