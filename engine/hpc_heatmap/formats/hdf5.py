@@ -62,8 +62,9 @@ def write_chunk(dataset: h5py.Dataset, corner: tuple[int, int], values: npt.NDAr
     """Write a chunk, compressed where that pays.
 
     A network's scores hardly compress, and trying to takes ten times as long as writing them, so
-    chunks full of such, no number of which is like the one before, are stored as they are. HDF5 keeps with each chunk what it went through. A
-    chunk must not be read before the file has been closed and opened again.
+    chunks full of such, no number of which is like the one before, are stored as they are. HDF5
+    keeps with each chunk what it went through. A chunk must not be read before the file has been
+    closed and opened again.
 
     Parameters
     ----------
