@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Axis", "Box", "Geometry"]
+__all__ = ["Axis", "Box", "Geometry", "patch_side_px", "raw_patch_bytes"]
 
 
 class Box(NamedTuple):
@@ -31,6 +31,16 @@ class Box(NamedTuple):
     y: int
     width: int
     height: int
+
+
+def patch_side_px(window_px: int) -> int:
+    """Side of the patch around a cell, read pixels: a window, and half of one on each side."""
+    return window_px + 2 * (window_px // 2)
+
+
+def raw_patch_bytes(window_px: int) -> int:
+    """Bytes of a patch in RGB, not compressed: S of the paper's N_p = floor(M / S)."""
+    return 3 * patch_side_px(window_px) ** 2
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,7 @@ class Geometry:
     @property
     def patch_px(self) -> int:
         """Side of a patch: a cell with half a window on each side, read pixels."""
-        return self.window_px + 2 * (self.window_px // 2)
+        return patch_side_px(self.window_px)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from hpc_heatmap.errors import FormatError, RunConflictError
 from hpc_heatmap.execution import Execution
 from hpc_heatmap.formats.atomic import read_json, write_json
 from hpc_heatmap.formats.paths import FORMAT_VERSION
+from hpc_heatmap.geometry import raw_patch_bytes
 from hpc_heatmap.settings import RunSettings
 from hpc_heatmap.stain.fits import StainFit
 
@@ -80,7 +81,7 @@ class RunFile(_Entry):
     def most_groups(self) -> int:
         """Groups of the run, were all of its slides tissue."""
         window_px, wanted_um = self.model.window_px, self.model.requested_spacing_um
-        n_p = self.settings.n_p(3 * (window_px + 2 * (window_px // 2)) ** 2)
+        n_p = self.settings.n_p(raw_patch_bytes(window_px))
         found = 0
         for slide in self.slides:
             x_um, y_um = slide.spacing_um or (1.0, 1.0)

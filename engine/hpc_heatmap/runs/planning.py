@@ -29,6 +29,7 @@ from hpc_heatmap.formats.run_file import (
     read_run_file,
     write_run_file,
 )
+from hpc_heatmap.geometry import raw_patch_bytes
 from hpc_heatmap.model import (
     Classifier,
     Descriptor,
@@ -113,7 +114,7 @@ def plan_run(
         )
     target = chosen_target(settings.stain, settings.stain_target)
     settings.coarse_stride_px(stride, entry.window_px)
-    settings.n_p(3 * (entry.window_px + 2 * (entry.window_px // 2)) ** 2)
+    settings.n_p(raw_patch_bytes(entry.window_px))
     entries, problems = [], []
     for slide_id, path in zip(slide_ids(paths), paths, strict=True):
         try:

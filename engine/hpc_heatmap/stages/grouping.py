@@ -22,7 +22,7 @@ from hpc_heatmap.formats.lookup import write_lookup
 from hpc_heatmap.formats.paths import SlidePaths
 from hpc_heatmap.formats.slide_summary import SlideSummary, write_summary
 from hpc_heatmap.formats.slide_tiles import SlideLevel, StoredTile, TileKind
-from hpc_heatmap.geometry import Box, Geometry
+from hpc_heatmap.geometry import Box, Geometry, raw_patch_bytes
 from hpc_heatmap.jpeg_tiles import RGB, JpegLevel, NotUnderstoodError, check_tile
 from hpc_heatmap.settings import GroupLayout, RunSettings, StainPer
 from hpc_heatmap.slide import Slide, SlideView
@@ -97,7 +97,7 @@ def choose_cells(
     """Find the tissue, and the cells and groups that cover it."""
     tissue = detect_tissue(slide, settings.tissue_method)
     fractions = cell_fractions(tissue, geometry)
-    n_p = settings.n_p(3 * geometry.patch_px**2)
+    n_p = settings.n_p(raw_patch_bytes(geometry.window_px))
     return tabulate_cells(fractions, settings.min_tissue_fraction, n_p), tissue
 
 
@@ -160,7 +160,7 @@ def group_slide(
             spacing_y_um=spacing[1],
             n_groups=table.n_groups,
             n_patches=table.n_patches,
-            patches_per_group=settings.n_p(3 * geometry.patch_px**2),
+            patches_per_group=settings.n_p(raw_patch_bytes(geometry.window_px)),
             layout=layout.value,
         )
         own = _OwnTiles(view, tiles) if tiles is not None else None

@@ -17,6 +17,7 @@ from hpc_heatmap.formats.run_file import RunFile, write_run_file
 from hpc_heatmap.formats.score_file import GroupScores, write_scores
 from hpc_heatmap.formats.slide_summary import read_summary
 from hpc_heatmap.formats.task_files import TaskRecord, read_failures, read_records
+from hpc_heatmap.geometry import raw_patch_bytes
 from hpc_heatmap.schedulers import Job, Scheduler
 from hpc_heatmap.schedulers.in_process import InProcessScheduler
 from hpc_heatmap.settings import RunSettings
@@ -85,7 +86,7 @@ class Bench:
         self.start_s: list[float] = []
         self.end_s: list[float] = []
         window_px = run.model.window_px
-        self.n_p = run.settings.n_p(3 * (window_px + 2 * (window_px // 2)) ** 2)
+        self.n_p = run.settings.n_p(raw_patch_bytes(window_px))
         self._threads = threads
 
     def change(self, settings: RunSettings, stride_px: int | None = None) -> None:

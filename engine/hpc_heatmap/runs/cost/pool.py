@@ -35,13 +35,13 @@ def pool_of(launch: LaunchSettings, cores: int | None = None) -> ClusterModel:
         The cluster is not reached, and `cores` are not given.
     """
     if launch.is_local:
-        slots = launch.workers or cores or LocalScheduler(Path("jobs"), "plan").slots
+        here = LocalScheduler(Path("jobs"), "plan", launch.workers or cores)
         return ClusterModel(
-            slots_per_node=slots,
+            slots_per_node=here.slots,
             task_minutes=launch.task_minutes,
-            light_tasks=True,
-            max_array=1,
-            max_queued=slots,
+            light_tasks=here.light_tasks,
+            max_array=here.max_array,
+            max_queued=here.slots,
         )
     profile = read_profile(launch)
     threads, slots, max_array = _shape(profile, cores)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hpc_heatmap.geometry import raw_patch_bytes
 from hpc_heatmap.runs.cost.survey import SlideSize, Survey
 from hpc_heatmap.runs.cost.trial import Time, Trial
 from hpc_heatmap.schedulers.packing import pack_groups
@@ -130,8 +131,7 @@ def predict(
         Distance of scores, read pixels.
     """
     window_px = found.window_px
-    patch_px = window_px + 2 * (window_px // 2)
-    n_p = settings.n_p(3 * patch_px**2)
+    n_p = settings.n_p(raw_patch_bytes(window_px))
     slides = [_Slide(size, window_px, stride_px, n_p) for size in found.slides]
     slides = [slide for slide in slides if slide.cells]
     patch_bytes = _patch_bytes(trial, settings, n_p)

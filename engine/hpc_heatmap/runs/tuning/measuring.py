@@ -21,6 +21,7 @@ import psutil
 from hpc_heatmap.errors import SettingsError, StorageError
 from hpc_heatmap.formats.atomic import storage_errors
 from hpc_heatmap.formats.group_file import GroupHeader, open_groups, write_groups
+from hpc_heatmap.geometry import raw_patch_bytes
 from hpc_heatmap.runs.tuning.page_cache import cached_share, drop_from_memory
 
 __all__ = ["GROUP_SIZES", "Reading", "Tuning", "file_system", "tune"]
@@ -148,8 +149,7 @@ def tune(
     if min(sizes) < 1 or rounds < 1:
         raise SettingsError("Group sizes and rounds are numbers from 1.")
     memory_bytes = memory_bytes or psutil.virtual_memory().total // (4 * (os.cpu_count() or 1))
-    patch_bytes = 3 * (2 * (window_px // 2) + window_px) ** 2
-    needed = 2 * max(sizes) * patch_bytes
+    needed = 2 * max(sizes) * raw_patch_bytes(window_px)
     if shutil.disk_usage(root).free < 2 * needed:
         raise StorageError(
             f"{root} has too little space to be measured: {2 * needed / 2**20:.0f} MiB are needed."
