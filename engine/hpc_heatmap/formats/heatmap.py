@@ -176,15 +176,14 @@ def halve(scores: Scores) -> Scores:
     rows, columns = scores.shape
     if rows % 2 or columns % 2:
         scores = np.pad(scores, ((0, rows % 2), (0, columns % 2)), constant_values=np.nan)
-    corners = [scores[i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    total = corners[0].astype(np.float64)
-    for corner in corners[1:]:
-        total += corner
-    halved: Scores = (total / 4).astype(np.float32)
+    pairs = scores[::2].astype(np.float64)
+    pairs += scores[1::2]
+    halved: Scores = ((pairs[:, ::2] + pairs[:, 1::2]) / 4).astype(np.float32)
     # A sum is NaN where one of the four is.
     some = np.isnan(halved)
     if some.any():
-        values = np.array([corner[some] for corner in corners], np.float64)
+        corners = [scores[i::2, j::2][some] for i in (0, 1) for j in (0, 1)]
+        values = np.array(corners, np.float64)
         scored = ~np.isnan(values)
         with np.errstate(invalid="ignore"):
             mean = values.sum(axis=0, where=scored) / scored.sum(axis=0)
