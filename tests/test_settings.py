@@ -87,6 +87,17 @@ def test_patches_per_group_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(
+    ("n_patches", "n_p"), [(1, 4), (64, 4), (65, 5), (340, 22), (1008, 63), (1024, 64), (9000, 64)]
+)
+def test_groups_of_a_small_slide_are_small(n_patches: int, n_p: int) -> None:
+    patch = 448 * 448 * 3
+    assert RunSettings().n_p(patch, n_patches) == n_p
+    assert RunSettings(adaptive=True).n_p(patch, n_patches) == 64
+    assert RunSettings(group_memory=37).n_p(patch, n_patches) == 64
+    assert RunSettings(patches_per_group=70).n_p(patch, n_patches) == 70
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
         (RunSettings, "stride", 0),

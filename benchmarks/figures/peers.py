@@ -35,10 +35,7 @@ WINDOW_PX = 224
 #: A peer that takes longer for a slide is given up, seconds.
 TIME_LIMIT_S = 900
 #: Sides of a small and a larger slide for each stride.
-SIDES_PX = {224: (1_344, 8_960), 56: (1_344, 3_584), 16: (448, 1_344)}
-#: Of these slides 64 patches, as by default, are nearly all: half of the small one's patches are a
-#: group, so that both cores have as much to do on either slide.
-PATCHES_PER_GROUP = {224: 6, 56: 6, 16: 2}
+SIDES_PX = {224: (1_344, 17_920), 56: (1_344, 5_376), 16: (448, 1_792)}
 SCRIPTS = Path(__file__).parents[1] / "peers"
 
 
@@ -199,7 +196,6 @@ def _run_engine(request: _Request) -> int:
     command = [sys.executable, "-m", "hpc_heatmap", "run", str(request.slide), "--quiet"]
     command += ["--model", str(request.model), "--out", str(out)]
     command += ["--stride", str(request.stride_px)]
-    command += ["--patches-per-group", str(PATCHES_PER_GROUP[request.stride_px])]
     subprocess.run(command, check=True, capture_output=True)
     records = read_records(RunPaths(out))
     return sum(record.windows for record in records if record.stage == "scoring")

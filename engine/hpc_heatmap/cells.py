@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CellTable", "compact_groups", "tabulate_cells"]
+__all__ = ["CellTable", "compact_groups", "tabulate_cells", "tissue_cells"]
 
 Cells = npt.NDArray[np.int32]
 
@@ -51,6 +51,21 @@ class CellTable:
         return CellTable(self.cells, self.fraction, group)
 
 
+def tissue_cells(
+    fractions: npt.NDArray[np.float64], min_tissue_fraction: float
+) -> npt.NDArray[np.bool_]:
+    """Which cells are tissue cells: a cell without any tissue never is one.
+
+    Parameters
+    ----------
+    fractions
+        (rows, columns) share of each cell of the slide that is tissue.
+    min_tissue_fraction
+        Smallest share that makes a tissue cell.
+    """
+    return (fractions >= min_tissue_fraction) & (fractions > 0)
+
+
 def tabulate_cells(
     fractions: npt.NDArray[np.float64], min_tissue_fraction: float, n_p: int
 ) -> CellTable:
@@ -61,11 +76,11 @@ def tabulate_cells(
     fractions
         (rows, columns) share of each cell of the slide that is tissue.
     min_tissue_fraction
-        Smallest share that makes a tissue cell; a cell without any tissue never is one.
+        Smallest share that makes a tissue cell.
     n_p
         Largest number of patches in a group.
     """
-    tissue = (fractions >= min_tissue_fraction) & (fractions > 0)
+    tissue = tissue_cells(fractions, min_tissue_fraction)
     rows, columns = np.nonzero(tissue)
     if not len(rows):
         empty = np.empty(0, np.int32)

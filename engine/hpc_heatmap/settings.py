@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 
+#: Patches of a group by default at most; of a smaller slide's groups, so many of them, at least.
+_MOST_PATCHES, _GROUPS, _FEWEST_PATCHES = 64, 16, 4
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -122,7 +124,9 @@ class RunSettings(Settings):
     """Smallest share of tissue that makes a cell a tissue cell."""
 
     patches_per_group: PositiveInt | None = None
-    """Largest number of patches in a group, N_p. Default: 64, or from --group-memory."""
+    """Largest number of patches in a group, N_p. Default: from --group-memory, or 64, and less on a
+    slide of fewer than 1,024 patches, so that 16 cores can share it: a 16th of them, at least 4.
+    With --adaptive always 64, as neighbours are looked at within a group."""
 
     group_memory: PositiveFloat | None = None
     """Memory in MiB that the patches of a group may take, M: N_p = floor(M / S)."""
@@ -182,8 +186,15 @@ class RunSettings(Settings):
             )
         return coarse
 
-    def n_p(self, patch_bytes: int) -> int:
+    def n_p(self, patch_bytes: int, n_patches: int | None = None) -> int:
         """Patches per group: given, or N_p = floor(M / S) (the paper, section III-B).
+
+        Parameters
+        ----------
+        patch_bytes
+            Of one patch, as it is scored, S.
+        n_patches
+            Patches of the slide, T_p; None for one of many.
 
         Raises
         ------
@@ -193,7 +204,9 @@ class RunSettings(Settings):
         if self.patches_per_group is not None:
             return self.patches_per_group
         if self.group_memory is None:
-            return 64
+            if n_patches is None or self.adaptive:
+                return _MOST_PATCHES
+            return min(_MOST_PATCHES, max(_FEWEST_PATCHES, -(-n_patches // _GROUPS)))
         patches = int(self.group_memory * 2**20 // patch_bytes)
         if patches < 1:
             raise SettingsError(

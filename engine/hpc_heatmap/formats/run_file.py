@@ -81,13 +81,13 @@ class RunFile(_Entry):
     def most_groups(self) -> int:
         """Groups of the run, were all of its slides tissue."""
         window_px, wanted_um = self.model.window_px, self.model.requested_spacing_um
-        n_p = self.settings.n_p(raw_patch_bytes(window_px))
-        found = 0
+        patch_bytes, found = raw_patch_bytes(window_px), 0
         for slide in self.slides:
             x_um, y_um = slide.spacing_um or (1.0, 1.0)
             scale_x, scale_y = (x_um / wanted_um, y_um / wanted_um) if wanted_um else (1.0, 1.0)
             columns = math.ceil(slide.width_px * scale_x / window_px)
-            found += math.ceil(columns * math.ceil(slide.height_px * scale_y / window_px) / n_p)
+            cells = columns * math.ceil(slide.height_px * scale_y / window_px)
+            found += math.ceil(cells / self.settings.n_p(patch_bytes, cells))
         return found
 
     def differences(self, other: RunFile) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpc_heatmap.cells import Cells, CellTable, tabulate_cells
+from hpc_heatmap.cells import Cells, CellTable, tabulate_cells, tissue_cells
 from hpc_heatmap.errors import (
     NoTissueError,
     SlideTooSmallError,
@@ -97,7 +97,8 @@ def choose_cells(
     """Find the tissue, and the cells and groups that cover it."""
     tissue = detect_tissue(slide, settings.tissue_method)
     fractions = cell_fractions(tissue, geometry)
-    n_p = settings.n_p(raw_patch_bytes(geometry.window_px))
+    n_patches = int(tissue_cells(fractions, settings.min_tissue_fraction).sum())
+    n_p = settings.n_p(raw_patch_bytes(geometry.window_px), n_patches)
     return tabulate_cells(fractions, settings.min_tissue_fraction, n_p), tissue
 
 
@@ -131,6 +132,7 @@ def group_slide(
         view = slide.view(task.requested_spacing_um)
         geometry = slide_geometry(view, task.window_px, task.stride_px)
         table, tissue = choose_cells(slide, geometry, settings)
+        n_p = settings.n_p(raw_patch_bytes(geometry.window_px), table.n_patches)
         if task.first_groups is not None:
             table = table.first_groups(task.first_groups)
         draw_grid(paths.grid_picture, slide, geometry, table)
@@ -160,7 +162,7 @@ def group_slide(
             spacing_y_um=spacing[1],
             n_groups=table.n_groups,
             n_patches=table.n_patches,
-            patches_per_group=settings.n_p(raw_patch_bytes(geometry.window_px)),
+            patches_per_group=n_p,
             layout=layout.value,
         )
         own = _OwnTiles(view, tiles) if tiles is not None else None

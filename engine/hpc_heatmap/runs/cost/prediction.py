@@ -131,10 +131,8 @@ def predict(
         Distance of scores, read pixels.
     """
     window_px = found.window_px
-    n_p = settings.n_p(raw_patch_bytes(window_px))
-    slides = [_Slide(size, window_px, stride_px, n_p) for size in found.slides]
+    slides = [_Slide(size, window_px, stride_px, settings, trial) for size in found.slides]
     slides = [slide for slide in slides if slide.cells]
-    patch_bytes = _patch_bytes(trial, settings, n_p)
     cells = sum(s.cells for s in slides)
     groups = sum(s.groups for s in slides)
     windows = sum(s.windows for s in slides)
@@ -159,7 +157,8 @@ def predict(
         n_scoring = min(n_scoring, pool.slots)
     stages = [sum((t[k] for t in times), Time(0, 0)) for k in range(3)]
     stages[1] += trial.model * n_scoring
-    group_bytes = cells * patch_bytes
+    group_bytes = sum(s.cells * s.patch_bytes for s in slides)
+    largest_bytes = max((min(s.n_p, s.cells) * s.patch_bytes for s in slides), default=0)
     score_bytes = 4 * windows + _SCORE_FILE_BYTES * len(slides)
     # Stitching reads the scores of each group, and then those of the slide in one file.
     stitching_bytes = score_bytes + 4 * windows + _SCORE_FILE_BYTES * groups
@@ -185,7 +184,7 @@ def predict(
         cores=pool.cores,
         cores_per_task=pool.cores_per_task,
         task_memory_bytes=round(
-            trial.peak_memory_bytes + patch_bytes * min(n_p, cells) + 8 * windows / max(1, groups)
+            trial.peak_memory_bytes + largest_bytes + 8 * windows / max(1, groups)
         ),
         stage_core_hours=dict(zip(("grouping", "scoring", "stitching"), core_hours, strict=True)),
         trial=trial,
@@ -194,12 +193,16 @@ def predict(
 
 
 class _Slide:
-    """Numbers of one slide at a stride and a group size."""
+    """Numbers of one slide at a stride and with some settings."""
 
-    def __init__(self, size: SlideSize, window_px: int, stride_px: int, n_p: int) -> None:
+    def __init__(
+        self, size: SlideSize, window_px: int, stride_px: int, settings: RunSettings, trial: Trial
+    ) -> None:
         self.size = size
         self.cells = size.n_cells(window_px)
-        self.groups = math.ceil(self.cells / n_p)
+        self.n_p = settings.n_p(raw_patch_bytes(window_px), self.cells)
+        self.groups = math.ceil(self.cells / self.n_p)
+        self.patch_bytes = _patch_bytes(trial, settings, self.n_p)
         self.windows = size.n_windows(window_px, stride_px)
 
     def times(self, trial: Trial, stride_px: int) -> tuple[Time, Time, Time]:
