@@ -87,7 +87,7 @@ def test_patches_per_group_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_patches", "n_p"), [(1, 4), (64, 4), (65, 5), (340, 22), (1008, 63), (1024, 64), (9000, 64)]
+    ("n_patches", "n_p"), [(0, 1), (16, 1), (17, 2), (340, 22), (1008, 63), (1024, 64), (9000, 64)]
 )
 def test_groups_of_a_small_slide_are_small(n_patches: int, n_p: int) -> None:
     patch = 448 * 448 * 3

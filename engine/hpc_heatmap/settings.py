@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 
-#: Patches of a group by default at most; of a smaller slide's groups, so many of them, at least.
-_MOST_PATCHES, _GROUPS, _FEWEST_PATCHES = 64, 16, 4
+#: Patches of a group by default, and into how many groups smaller slides are cut.
+_MOST_PATCHES, _GROUPS = 64, 16
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -125,7 +125,7 @@ class RunSettings(Settings):
 
     patches_per_group: PositiveInt | None = None
     """Largest number of patches in a group, N_p. Default: from --group-memory, or 64, and less on a
-    slide of fewer than 1,024 patches, so that 16 cores can share it: a 16th of them, at least 4.
+    slide of fewer than 1,024 patches: a 16th of them, so that cores can share it.
     With --adaptive always 64, as neighbours are looked at within a group."""
 
     group_memory: PositiveFloat | None = None
@@ -206,7 +206,7 @@ class RunSettings(Settings):
         if self.group_memory is None:
             if n_patches is None or self.adaptive:
                 return _MOST_PATCHES
-            return min(_MOST_PATCHES, max(_FEWEST_PATCHES, -(-n_patches // _GROUPS)))
+            return min(_MOST_PATCHES, max(1, -(-n_patches // _GROUPS)))
         patches = int(self.group_memory * 2**20 // patch_bytes)
         if patches < 1:
             raise SettingsError(
