@@ -102,8 +102,7 @@ def write_googlenet(folder: Path) -> Path:
 
 def shared_googlenet(bench: Bench) -> Path:
     """The network in TorchScript, written once for all figures; gives the model's path."""
-    model = bench.shared / "googlenet" / "model.pt"
-    return model if model.exists() else write_torchscript(model.parent)
+    return bench.once("googlenet", write_torchscript) / "model.pt"
 
 
 def write_torchscript(folder: Path) -> Path:

@@ -5,7 +5,7 @@ found by themselves) and name it::
 
     from harness import Bench, figure, interleaved
 
-    @figure("stride16_exact", goal=6, quick=True)
+    @figure("stride16_exact", goal=6, quick_s=20)
     def stride16_exact(bench: Bench) -> list[float]:
         '''Stride 16, exact, against the paper's way.'''
         ...
@@ -15,9 +15,12 @@ found by themselves) and name it::
   sides of a ratio are measured in the same repeat, one after the other: `interleaved` does it.
 * The first line of the docstring says what is compared; it is printed beside the ratio.
 * `goal` is the smallest ratio that is good; with `at_most=True` the largest.
-* `quick=True`: runs under ``--quick`` too, in a few seconds on two cores; `bench.quick` tells it.
-* `bench.folder` is a folder of the figure's own, deleted afterwards; `bench.slide()` a tiled JPEG
-  slide, made once for all figures; `bench.say("...")` prints a line of detail below the row.
+* `quick_s`: runs under ``--quick`` too, in about so many seconds; `bench.quick` tells it. Such
+  figures run side by side then, a process a core, the longest first, unless they have `alone=True`:
+  what is measured by the clock may need the machine for itself.
+* `bench.folder` is a folder of the figure's own, deleted afterwards; `bench.once(...)` is for what
+  several figures need, as `bench.slide()` is, a tiled JPEG slide; `bench.say("...")` prints a line
+  of detail below the row.
 * Where something is missing that a figure needs, raise :class:`UnavailableError` and say what.
 """
 
@@ -40,11 +43,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 # Slides are drawn by the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-__all__ = ["Bench", "Figure", "UnavailableError", "all_figures", "figure", "interleaved", "machine"]
+__all__ = [
+    "Bench",
+    "Figure",
+    "UnavailableError",
+    "all_figures",
+    "figure",
+    "interleaved",
+    "machine",
+    "row_of",
+]
 
 Measure = Callable[["Bench"], Sequence[float]]
 
@@ -81,14 +94,21 @@ class Bench:
         """Print a line of detail below the figure's row."""
         self.lines.append(line)
 
+    def once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """A file or folder that all figures share, made by the first that asks for it."""
+        path = self.shared / name
+        with FileLock(self.shared / f"{name}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
     def slide(self) -> Path:
         """A generated tiled JPEG pyramid (4:2:0, quality 80), a fifth of it tissue, made once.
 
         Its side is 17,920 px when quick, else 40,320 px.
         """
         side_px = 17_920 if self.quick else 40_320
-        path = self.shared / f"slide-{side_px}.tiff"
-        return path if path.exists() else round_tissue(path, side_px)
+        return self.once(f"slide-{side_px}.tiff", lambda path: round_tissue(path, side_px))
 
 
 @dataclass(frozen=True)
@@ -98,7 +118,8 @@ class Figure:
     name: str
     goal: float
     measure: Measure
-    quick: bool
+    quick_s: float | None
+    alone: bool
     at_most: bool
 
     @property
@@ -159,12 +180,17 @@ _FIGURES: dict[str, Figure] = {}
 
 
 def figure(
-    name: str, goal: float, *, quick: bool = False, at_most: bool = False
+    name: str,
+    goal: float,
+    *,
+    quick_s: float | None = None,
+    alone: bool = False,
+    at_most: bool = False,
 ) -> Callable[[Measure], Measure]:
     """Register a function as a figure; see the module's docstring."""
 
     def register(measure: Measure) -> Measure:
-        _FIGURES[name] = Figure(name, goal, measure, quick, at_most)
+        _FIGURES[name] = Figure(name, goal, measure, quick_s, alone, at_most)
         return measure
 
     return register
@@ -177,6 +203,11 @@ def all_figures() -> list[Figure]:
     for module in sorted(m.name for m in pkgutil.iter_modules(figures.__path__)):
         importlib.import_module(f"figures.{module}")
     return list(_FIGURES.values())
+
+
+def row_of(name: str, quick: bool, shared: Path, work: Path) -> dict[str, Any]:
+    """The row of a figure that is asked for by name, as from another process."""
+    return next(f for f in all_figures() if f.name == name).row(quick, shared, work)
 
 
 def interleaved(

@@ -13,13 +13,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from harness import all_figures, machine
+from harness import Figure, all_figures, machine, row_of
+
+from hpc_heatmap.processes import usable_cores
 
 
 def show(row: dict[str, Any]) -> None:
@@ -34,6 +39,26 @@ def show(row: dict[str, Any]) -> None:
     print(f"{row['name']:20} {ratio:>8} {spread:>8} {goal:>8}  {row['title']}{verdict}")
     for line in row["details"]:
         print(f"{'':20}   {line}")
+
+
+def measured(
+    chosen: Sequence[Figure], quick: bool, shared: Path, work: Path
+) -> Iterator[dict[str, Any]]:
+    """Rows of figures. When quick, those that need not be alone run side by side, first."""
+    beside = [figure for figure in chosen if quick and not figure.alone]
+    if beside:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(usable_cores(), context) as processes:
+            longest_first = sorted(beside, key=lambda figure: -(figure.quick_s or 0))
+            asked = {
+                figure.name: processes.submit(row_of, figure.name, quick, shared, work)
+                for figure in longest_first
+            }
+            for figure in beside:
+                yield asked[figure.name].result()
+    for figure in chosen:
+        if figure not in beside:
+            yield figure.row(quick, shared, work)
 
 
 def main() -> int:
@@ -56,7 +81,7 @@ def main() -> int:
     if unknown := sorted(set(options.only or ()) - {f.name for f in found}):
         names = ", ".join(f.name for f in found)
         parser.error(f"there is no figure {', '.join(unknown)}: choose from {names}")
-    chosen = [f for f in found if (f.quick or not options.quick)]
+    chosen = [f for f in found if (f.quick_s or not options.quick)]
     if options.only:
         chosen = [f for f in found if f.name in options.only]
     description = machine()
@@ -65,10 +90,8 @@ def main() -> int:
     rows = []
     options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hpc-heatmap-benchmarks-") as folder:
-        for figure in chosen:
-            rows.append(
-                figure.row(options.quick, Path(folder), options.work) | {"machine": description}
-            )
+        for row in measured(chosen, options.quick, Path(folder), options.work):
+            rows.append(row | {"machine": description})
             show(rows[-1])
             sys.stdout.flush()
     if options.json:

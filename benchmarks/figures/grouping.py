@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -28,10 +28,10 @@ def _group(slide: Path, folder: Path) -> SlidePaths:
     return paths
 
 
-@functools.cache
-def _grouped(slide: Path, shared: Path) -> SlidePaths:
-    """The groups of a slide, made once for all figures."""
-    return _group(slide, shared / f"groups of {slide.stem}")
+def _grouped(bench: Bench) -> SlidePaths:
+    """The groups of the slide, made once for all figures."""
+    slide = bench.slide()
+    return SlidePaths(bench.once(f"groups of {slide.stem}", partial(_group, slide)))
 
 
 def _cells(paths: SlidePaths) -> list[np.ndarray]:
@@ -50,11 +50,11 @@ def _papers_patches(slide: Path, cells: np.ndarray) -> np.ndarray:
     return patches
 
 
-@figure("grouping_cpu", goal=8, quick=True)
+@figure("grouping_cpu", goal=8, quick_s=7)
 def grouping_cpu(bench: Bench) -> list[float]:
     """Processor time of the whole grouping task against OpenSlide's reading patch by patch."""
     slide = bench.slide()
-    cells = np.concatenate(_cells(_grouped(slide, bench.shared)))
+    cells = np.concatenate(_cells(_grouped(bench)))
     # Neighbours in runs of 32, from all over the tissue, in the order of the groups.
     sample = np.concatenate([cells[start : start + 32] for start in range(0, len(cells), 256)])
 
@@ -73,11 +73,10 @@ def grouping_cpu(bench: Bench) -> list[float]:
     return interleaved(papers_way, ours, 2 if bench.quick else 9)
 
 
-@figure("stored_bytes", goal=0.06, quick=True, at_most=True)
+@figure("stored_bytes", goal=0.06, quick_s=3, at_most=True)
 def stored_bytes(bench: Bench) -> list[float]:
     """Bytes of a slide's groups against whole patches, not compressed, in HDF5."""
-    slide = bench.slide()
-    paths = _grouped(slide, bench.shared)
+    paths = _grouped(bench)
     groups = _cells(paths)
     papers = bench.folder / "papers.h5"
     with h5py.File(papers, "w") as file:

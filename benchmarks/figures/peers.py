@@ -205,9 +205,7 @@ def _against_peers(bench: Bench, stride_px: int) -> list[float]:
     model, requests = shared_googlenet(bench), count()
 
     def request(side_px: int) -> _Request:
-        slide = bench.shared / f"slide-{side_px}.tiff"
-        if not slide.exists():
-            round_tissue(slide, side_px)
+        slide = bench.once(f"slide-{side_px}.tiff", lambda path: round_tissue(path, side_px))
         folder = bench.folder / str(next(requests))
         folder.mkdir()
         return _Request(slide, model, stride_px, folder)
@@ -239,19 +237,19 @@ def _against_peers(bench: Bench, stride_px: int) -> list[float]:
     return [_rate(*both) / rates[fastest] for both in ours]
 
 
-@figure("stride224_peer", goal=2.5)
+@figure("stride224_peer", goal=2.5, alone=True)
 def stride224_peer(bench: Bench) -> list[float]:
     """Windows a second from slide to scores, stride 224, against the fastest peer (wall time)."""
     return _against_peers(bench, 224)
 
 
-@figure("stride56_peer", goal=3)
+@figure("stride56_peer", goal=3, alone=True)
 def stride56_peer(bench: Bench) -> list[float]:
     """Windows a second from slide to scores, stride 56, against the fastest peer (wall time)."""
     return _against_peers(bench, 56)
 
 
-@figure("stride16_peer", goal=6)
+@figure("stride16_peer", goal=6, alone=True)
 def stride16_peer(bench: Bench) -> list[float]:
     """Windows a second from slide to scores, stride 16, against the fastest peer (wall time)."""
     return _against_peers(bench, 16)

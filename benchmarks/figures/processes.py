@@ -52,7 +52,7 @@ def _plan(bench: Bench) -> hpc_heatmap.Run:
         rows, columns = (y + np.arange(h)) % len(texture), (x + np.arange(w)) % len(texture)
         return texture[rows[:, None], columns[None]]
 
-    n_cells = 16 if bench.quick else 64
+    n_cells = 8 if bench.quick else 64
     width_px, height_px = WINDOW_PX * n_cells, WINDOW_PX * 2
     spacing_um = read_descriptor(MODEL.with_suffix(".json")).spacing_um_px
     slide = write_slide(
@@ -67,7 +67,7 @@ def _plan(bench: Bench) -> hpc_heatmap.Run:
     return run
 
 
-@figure("two_processes", goal=1.9, quick=True)
+@figure("two_processes", goal=1.9, quick_s=8, alone=True)
 def two_processes(bench: Bench) -> list[float]:
     """Windows a second of two scoring processes, one thread each, against one (wall time)."""
     if usable_cores() < 2:
@@ -82,7 +82,7 @@ def two_processes(bench: Bench) -> list[float]:
         workers[-1].start()
     _longest_s(pipes)
     ratios = []
-    for number in range(3 if bench.quick else 9):
+    for number in range(4 if bench.quick else 9):
         alone = _longest_s(pipes[number % 2 :][:1])
         ratios.append(2 * alone / _longest_s(pipes))
     for pipe in pipes:

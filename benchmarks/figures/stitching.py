@@ -57,7 +57,7 @@ def _stitch_alone(files: SlidePaths) -> tuple[float, float, int]:
     return time.perf_counter() - wall, time.process_time() - cpu, peak_memory_bytes()
 
 
-@figure("stitch", goal=3, quick=True, at_most=True)
+@figure("stitch", goal=3, quick_s=7, alone=True, at_most=True)
 def stitch_large(bench: Bench) -> list[float]:
     """Wall time of stitching 6,250 x 12,500 with its pyramid against writing the same samples.
 
