@@ -15,7 +15,7 @@ __all__ = ["cached_file", "keep", "this_processor"]
 
 
 #: To be raised wherever this version of the engine would find another answer.
-_VERSION = 2
+_VERSION = 3
 
 
 def cached_file(folder: str, asked: str, suffix: str) -> Path:

@@ -28,7 +28,7 @@ __all__ = ["Winograd", "pays"]
 _RESULTS, _NUMBERS = 4, 6
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 #: Tiles that are worked on at once: of more, less would be found in a core's cache.
-_TILES_AT_ONCE = 256
+_TILES_AT_ONCE = 128
 #: Channels below which changing numbers costs more than multiplying less saves.
 _LEAST_CHANNELS = 64
 #: How many times fewer multiplications there must be: at the edges tiles stick out.
