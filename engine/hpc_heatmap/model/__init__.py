@@ -4,8 +4,6 @@ Files that are loaded: TorchScript (``.pt``), torch.export (``.pt2``) and ONNX (
 Files that execute pickled code when they are loaded are never opened.
 """
 
-import os
-
 from hpc_heatmap.model.checking import (
     check_classifier,
     check_model,
@@ -39,7 +37,3 @@ __all__ = [
     "read_descriptor",
     "traced_copy",
 ]
-
-# Torch takes large arrays in pages of 2 MB where Linux offers them, if it is told to before its
-# first one: a network's layers are then a few hundredths faster.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
