@@ -82,7 +82,7 @@ def two_processes(bench: Bench) -> list[float]:
         workers[-1].start()
     _longest_s(pipes)
     ratios = []
-    for number in range(4 if bench.quick else 9):
+    for number in range(7 if bench.quick else 9):
         alone = _longest_s(pipes[number % 2 :][:1])
         ratios.append(2 * alone / _longest_s(pipes))
     for pipe in pipes:
