@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 
 import h5py
 import numpy as np
 import pytest
 
+from hpc_heatmap.formats import hdf5
 from hpc_heatmap.formats.hdf5 import (
     COMPRESSED,
     open_for_reading,
@@ -59,3 +61,25 @@ def test_what_is_compressed_is_what_hdf5_itself_would_read_and_write(tmp_path):
         a, b = (d.id.read_direct_chunk((0, 0)) for d in (ours, theirs))
     assert a[0] == b[0] == 0
     assert zlib.decompress(a[1]) == zlib.decompress(b[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such advice")
+def test_the_disk_begins_before_the_end_and_nothing_is_lost(tmp_path, monkeypatch):
+    told, tell = [], os.posix_fadvise
+
+    def advise(descriptor, begin, n_bytes, advice):
+        told.append((begin, begin + n_bytes))
+        tell(descriptor, begin, n_bytes, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(hdf5, "_BEGIN_BYTES", 4 * NOISE.nbytes)
+    path = tmp_path / "a.h5"
+    with open_for_writing(path, "chunks", 1) as file:
+        data = file.create_dataset("d", (64 * 40, 48), np.float32, chunks=CHUNK, **COMPRESSED)
+        for row in range(0, len(data), 64):
+            write_chunk(data, (row, 0), NOISE + row)
+        assert len(told) >= 9
+    assert all(begin < end <= path.stat().st_size for begin, end in told)
+    with open_for_reading(path, "chunks", 1) as file:
+        found = file["d"][:].reshape(40, *CHUNK)
+    assert (found == NOISE + 64 * np.arange(40, dtype=np.float32)[:, None, None]).all()

@@ -59,6 +59,15 @@ def test_tissue_cells_are_those_with_the_smallest_share(tmp_path, slide):
     assert counts[0] > counts[1] > counts[-1]
 
 
+def test_a_small_slide_is_cut_into_up_to_sixteen_groups(tmp_path, slide):
+    paths = group(slide, tmp_path, 64, 16, 0.5)
+    with open_groups(paths.groups) as groups:
+        header = groups.header
+    assert header.patches_per_group == -(-header.n_patches // 16)
+    assert header.n_groups == -(-header.n_patches // header.patches_per_group)
+    assert 8 < header.n_groups <= 16
+
+
 @pytest.mark.parametrize("memory_mib", [1, 3.5])
 def test_group_size_from_memory(tmp_path, slide, memory_mib):
     """N_p = floor(M / S)."""
