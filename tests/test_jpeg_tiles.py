@@ -197,7 +197,7 @@ def test_a_level_whose_pixels_differ_is_not_used(tmp_path, caplog, monkeypatch):
 def test_tiles_that_are_not_stored_are_openslides(tmp_path):
     path = write_jpeg_tiff(tmp_path / "s.tiff", 512, 512, without={5, 6})
     check_level(path, 0)
-    paths = group(path, tmp_path / "g", 64, 64, None, tissue_method="all")
+    paths = group(path, tmp_path / "g", 64, 64, None, tissue_method="all", patches_per_group=64)
     with h5py.File(paths.groups) as file:
         members = file["groups/000000"]
         none = members["slide_tile_kind"][:] == TileKind.BACKGROUND
