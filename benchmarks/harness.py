@@ -5,7 +5,7 @@ found by themselves) and name it::
 
     from harness import Bench, figure, interleaved
 
-    @figure("stride16_exact", goal=6, quick_s=20)
+    @figure("stride16_exact", goal=6, quick_s=22)
     def stride16_exact(bench: Bench) -> list[float]:
         '''Stride 16, exact, against the paper's way.'''
         ...

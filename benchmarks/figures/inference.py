@@ -69,6 +69,7 @@ def _chosen(
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
     trial = Trial(model, sha256, stride_px, 32, patches, tolerance)
     execution = choose_execution(_plain(model), trial)
+    # Exact and rough ways may be made side by side: each has a file of its own.
     program = folder / f"{sha256} {tolerance}.program"
     if execution.backend == "program":
         program.write_bytes(program_copy(model, sha256, fed))

@@ -67,7 +67,7 @@ def _plan(bench: Bench) -> hpc_heatmap.Run:
     return run
 
 
-@figure("two_processes", goal=1.9, quick_s=8, alone=True)
+@figure("two_processes", goal=1.9, quick_s=6, alone=True)
 def two_processes(bench: Bench) -> list[float]:
     """Windows a second of two scoring processes, one thread each, against one (wall time)."""
     if usable_cores() < 2:

@@ -31,8 +31,9 @@ __all__ = [
 ]
 
 
-#: Patches of a group by default, and into how many groups smaller slides are cut.
+#: Patches of a group by default at most, and into how many groups smaller slides are cut.
 _MOST_PATCHES, _GROUPS = 64, 16
+
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -125,8 +126,8 @@ class RunSettings(Settings):
 
     patches_per_group: PositiveInt | None = None
     """Largest number of patches in a group, N_p. Default: from --group-memory, or 64, and less on a
-    slide of fewer than 1,024 patches: a 16th of them, so that cores can share it.
-    With --adaptive always 64, as neighbours are looked at within a group."""
+    slide of fewer than 1,024 patches: a 16th of them, so that cores can share it. With --adaptive
+    always 64, as neighbours are looked at within a group."""
 
     group_memory: PositiveFloat | None = None
     """Memory in MiB that the patches of a group may take, M: N_p = floor(M / S)."""
@@ -187,7 +188,7 @@ class RunSettings(Settings):
         return coarse
 
     def n_p(self, patch_bytes: int, n_patches: int | None = None) -> int:
-        """Patches per group: given, or N_p = floor(M / S) (the paper, section III-B).
+        """Patches per group: given, N_p = floor(M / S) (the paper, section III-B), or the default.
 
         Parameters
         ----------
